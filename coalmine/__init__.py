@@ -1,0 +1,1 @@
+"""coalmine: GitOps and progressive delivery for machine-learning models."""

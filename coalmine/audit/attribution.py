@@ -1,0 +1,32 @@
+"""Who or what asked, as the `Triggered-By` trailer of a commit says it, with its proof.
+
+Law: `from_trailer(to_trailer(t)) == t`, but for line breaks in `who` and for `run`, which the
+manifest and the rollout's record keep.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import ValidationError
+
+from coalmine.manifest import Trigger
+
+_TRAILER = re.compile(r"(?P<who>.*) \((?P<kind>\w+), (?P<proof>\w+)\)")
+
+
+def to_trailer(trigger: Trigger) -> str:
+    """`Sam Li <sam@example.com> (person, claimed)`."""
+    who = " ".join(trigger.who.split())  # a line break would end the trailer
+    return f"{who} ({trigger.kind}, {trigger.proof})"
+
+
+def from_trailer(text: str) -> Trigger | None:
+    """None: not written by `to_trailer`."""
+    match = _TRAILER.fullmatch(text)
+    if match is None:
+        return None
+    try:
+        return Trigger.model_validate(match.groupdict())
+    except ValidationError:
+        return None

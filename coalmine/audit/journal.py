@@ -1,0 +1,232 @@
+"""One rollout's journal as files, under `.coalmine/rollouts/<environment>/<model>/<rollout id>/`.
+
+    about.json        who sends which release where; written once
+    state.json        the engine's last state, replaced whole
+    events.jsonl      the story, one event per line
+    polls.jsonl       every poll's counts, enough to recompute each decision
+    requests.jsonl    what people asked; requests.offset: up to where the engine has acted on it
+
+The folder above holds `lease`, the right to move this model's route. Whoever runs the
+rollout writes; anybody may read at any moment, and ask. Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from coalmine.audit.about import About, parse_about
+from coalmine.audit.polls import PollRecord, poll_from_json
+from coalmine.durable import append_line, read_lines, replace_text
+from coalmine.errors import AlreadyRunning, IntegrityError, NotFound
+from coalmine.rollout.events import Event, EventKind
+from coalmine.rollout.ports import Ask, Request
+from coalmine.settings import STATE
+
+ABOUT, STATE_FILE, EVENTS, POLLS = "about.json", "state.json", "events.jsonl", "polls.jsonl"
+REQUESTS, REQUESTS_OFFSET = "requests.jsonl", "requests.offset"
+
+ENDINGS = (EventKind.PROMOTED, EventKind.ROLLED_BACK)
+
+
+class FileJournal:
+    """The Journal port over one rollout's folder.
+
+    Events and polls are known by their `sequence`: a runner that starts where another one died
+    may append the same again, and nothing is written twice.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._events = _Lines(folder / EVENTS)
+        self._polls = _Lines(folder / POLLS)
+        self._requests_seen: int | None = None
+
+    @contextmanager
+    def lease(self) -> Iterator[None]:
+        """The kernel gives the lease back when its holder dies, however it dies."""
+        path = self._folder.parent / "lease"
+        with path.open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise AlreadyRunning(self._held_by(file)) from error
+            _write_holder(file, self._folder.name)
+            try:
+                yield
+            finally:
+                file.truncate(0)
+
+    def _held_by(self, lease: IO[str]) -> str:
+        model, environment = self._folder.parent.name, self._folder.parent.parent.name
+        lease.seek(0)
+        try:
+            holder = json.loads(lease.read())
+            who = "rollout {rollout}, process {pid} on {host}, since {since}".format(**holder)
+        except (ValueError, KeyError):
+            who = "a process that has just started"
+        return (
+            f"A rollout of {model} in {environment} is running already ({who}). "
+            f"Follow it with `coalmine status`, or end it with `coalmine abort {model}`."
+        )
+
+    def load(self) -> dict[str, object] | None:
+        """
+        Raises:
+            IntegrityError: the file was edited or damaged; says what to do.
+        """
+        path = self._folder / STATE_FILE
+        try:
+            state = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise _state_damaged(path) from error
+        if not isinstance(state, dict):
+            raise _state_damaged(path)
+        return state
+
+    def save(self, state: Mapping[str, object]) -> None:
+        replace_text(self._folder / STATE_FILE, json.dumps(state, ensure_ascii=False) + "\n")
+
+    def append_event(self, event: Mapping[str, object]) -> None:
+        self._events.append(event)
+
+    def append_poll(self, poll: Mapping[str, object]) -> None:
+        self._polls.append(poll)
+
+    def take_requests(self) -> Sequence[Request]:
+        """What people asked since the last call, oldest first: each at least once.
+
+        A call says that whatever the call before returned is in the saved state by now, and
+        only then are those marked as taken. A runner killed in between is given them again,
+        so the engine must treat a repeated request as the one that it knows.
+        """
+        if self._requests_seen is None:
+            self._requests_seen = self._requests_taken()
+        elif self._requests_seen != self._requests_taken():
+            replace_text(self._folder / REQUESTS_OFFSET, f"{self._requests_seen}\n")
+        path = self._folder / REQUESTS
+        lines, self._requests_seen = read_lines(path, self._requests_seen)
+        return [_request(line, path) for line in lines]
+
+    def _requests_taken(self) -> int:
+        try:
+            return int((self._folder / REQUESTS_OFFSET).read_text())
+        except (FileNotFoundError, ValueError):
+            return 0  # asked again rather than never
+
+    def ask(self, request: Request) -> None:
+        """Leave `request` for the runner, which takes it at its next poll.
+
+        Raises:
+            NotFound: there is no such rollout.
+        """
+        if not self._folder.is_dir():
+            raise NotFound(f"{self._folder} is no rollout. `coalmine status` lists those that run.")
+        content = {"ask": request.ask.value, "who": request.who, "at_s": request.at_s}
+        append_line(self._folder / REQUESTS, content)
+
+
+class _Lines:
+    """A file of JSON lines in which no two have the same `sequence`. One writer."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: set[object] | None = None
+
+    def append(self, content: Mapping[str, object]) -> None:
+        if self._known is None:
+            self._known = {line["sequence"] for line in read_lines(self._path)[0]}
+        if content["sequence"] not in self._known:
+            append_line(self._path, content)
+            self._known.add(content["sequence"])
+
+
+# --- the rollouts of this machine ------------------------------------------------------
+
+
+def begin(repository: Path, about: About) -> Path:
+    """The folder of a rollout that is about to start, with what is known of it. Idempotent."""
+    folder = _model_folder(repository, about.environment, about.model) / about.id
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_text(folder / ABOUT, about.model_dump_json(indent=2) + "\n")
+    return folder
+
+
+def rollouts(repository: Path, environment: str, model: str) -> list[Path]:
+    """The folders of all rollouts that began on this machine, newest last."""
+    return sorted(about.parent for about in _model_folder(repository, environment, model).glob(f"*/{ABOUT}"))
+
+
+def running(repository: Path, environment: str, model: str) -> Path | None:
+    """The newest rollout that has a state and no end, whether or not its runner is alive."""
+    open_ones = [folder for folder in rollouts(repository, environment, model) if is_running(folder)]
+    return open_ones[-1] if open_ones else None
+
+
+def is_running(folder: Path) -> bool:
+    """Until the end is told: a runner killed just before is to be started again, to tell it."""
+    return (folder / STATE_FILE).exists() and not any(event.kind in ENDINGS for event in read_events(folder))
+
+
+def read_about(folder: Path) -> About:
+    """
+    Raises:
+        NotFound: no rollout began in `folder`.
+    """
+    path = folder / ABOUT
+    try:
+        return parse_about(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError as error:
+        raise NotFound(f"{folder} holds no rollout (no {ABOUT}).") from error
+
+
+def read_events(folder: Path) -> list[Event]:
+    """The story so far; a line that is just being written is not part of it yet."""
+    lines, _ = read_lines(folder / EVENTS)
+    return [Event(**{**line, "kind": EventKind(line["kind"])}) for line in lines]
+
+
+def read_polls(folder: Path) -> list[PollRecord]:
+    """The counts so far; a line that is just being written is not part of them yet."""
+    path = folder / POLLS
+    lines, _ = read_lines(path)
+    return [poll_from_json(line, str(path)) for line in lines]
+
+
+def _model_folder(repository: Path, environment: str, model: str) -> Path:
+    return repository / STATE / "rollouts" / environment / model
+
+
+def _write_holder(lease: IO[str], rollout: str) -> None:
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    holder = {"rollout": rollout, "pid": os.getpid(), "host": socket.gethostname(), "since": since}
+    lease.truncate(0)
+    lease.write(json.dumps(holder) + "\n")
+    lease.flush()
+
+
+def _request(line: Mapping[str, object], path: Path) -> Request:
+    try:
+        return Request(Ask(str(line["ask"])), str(line["who"]), float(str(line["at_s"])))
+    except (KeyError, ValueError) as error:
+        raise IntegrityError(
+            f"{path} holds a request that coalmine did not write: {json.dumps(line)}. "
+            "Take that line out and ask again with `coalmine pause|resume|abort|promote`."
+        ) from error
+
+
+def _state_damaged(path: Path) -> IntegrityError:
+    return IntegrityError(
+        f"{path} is written by coalmine and cannot be read, so the rollout cannot go on from where it was. "
+        f"Restore it from a backup, or move {path.parent} away and deliver again: a new rollout then starts "
+        "from its first stage."
+    )

@@ -1,0 +1,70 @@
+"""The slots of a model through time, as Git's commits of the slots file tell them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from coalmine.registry.repository import Commit, Repository
+from coalmine.slots import Slots, parse_slots
+
+Place = tuple[str, str]  # environment, model
+
+
+@dataclass(frozen=True)
+class SlotsChange:
+    """The slots of one model in one environment before and after one commit."""
+
+    commit: Commit
+    before: Slots
+    after: Slots
+
+    @property
+    def changes_stable(self) -> bool:
+        """Whether another release, or none, served from then on."""
+        return self.before.stable_release != self.after.stable_release
+
+
+def slots_history(
+    repository: Repository, environment: str | None = None, model: str | None = None
+) -> dict[Place, list[SlotsChange]]:
+    """Every commit of every slots file, oldest first, by environment and model; also of those that are gone.
+
+    Three git processes, for any number of models and commits.
+    """
+    files = f":(glob)k8s/environments/{environment or '*'}/{model or '*'}/slots.yaml"
+    commits = {commit.sha: commit for commit in reversed(list(repository.log([files])))}
+    touched = [(sha, path) for sha, path in _touched(repository, files) if sha in commits]
+    changes: dict[Place, list[SlotsChange]] = {}
+    for (sha, path), text in zip(touched, _contents(repository, touched), strict=True):
+        place = (path.parts[2], path.parts[3])
+        nothing = Slots(environment=place[0], model=place[1])
+        after = nothing if text is None else parse_slots(text, f"{path} at commit {sha[:12]}")
+        earlier = changes.setdefault(place, [])
+        earlier.append(SlotsChange(commits[sha], earlier[-1].after if earlier else nothing, after))
+    return changes
+
+
+def _touched(repository: Repository, files: str) -> list[tuple[str, PurePosixPath]]:
+    """Commits and the slots files that each changed, oldest first."""
+    # -c: a merge counts where it differs from both sides, that is, where a person resolved a conflict.
+    told = repository.git("log", "--full-history", "-c", "--format=%x1e%H", "--name-only", "--", files)
+    records = [record.split("\n") for record in told.split("\x1e")[1:]]
+    return [(record[0], PurePosixPath(path)) for record in reversed(records) for path in record[1:] if path]
+
+
+def _contents(repository: Repository, asked: Sequence[tuple[str, PurePosixPath]]) -> Iterator[str | None]:
+    """Each file at its commit, None where it was removed."""
+    names = "".join(f"{sha}:{path}\n" for sha, path in asked)
+    answer = repository.try_git("cat-file", "--batch", stdin=names.encode()).out
+    position = 0
+    for _ in asked:
+        end = answer.index(b"\n", position)
+        head, position = answer[position:end], end + 1
+        if head.endswith(b" missing"):
+            yield None
+            continue
+        size = int(head.split(b" ")[-1])
+        yield answer[position : position + size].decode()
+        position += size + 1

@@ -1,0 +1,312 @@
+"""Steps 5 to 8: a recorded release reaches the users, or is turned away, and Git says which.
+
+    hand over   one commit puts the release into the candidate slot; the reconciler starts it
+    roll out    the rollout moves the users, watched by the gates, and closes with a commit
+
+Killed anywhere and run again, an unfinished rollout is found and driven to its end.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from coalmine.audit import journal
+from coalmine.audit.about import About, rollout_id
+from coalmine.audit.attribution import to_trailer
+from coalmine.audit.report import write_report
+from coalmine.durable import replace_text
+from coalmine.errors import AlreadyRunning, InputError, NotFound
+from coalmine.manifest import Trigger
+from coalmine.operations.champion import Release, newest, release, turned_away
+from coalmine.operations.serving_environment import ServingEnvironment
+from coalmine.operations.steps import Step, Steps, directly
+from coalmine.operations.unfinished import half_recorded_rollout, open_rollout, unfinished_rollout
+from coalmine.operations.workspace import Tell, Workspace
+from coalmine.registry.commits import Change, publish
+from coalmine.rollout.plan import Plan
+from coalmine.rollout.ports import Ask, Request, TrafficSplit
+from coalmine.rollout.runner import finish_record, run
+from coalmine.rollout.state import Phase, RolloutState
+from coalmine.slots import SlotRelease, Slots, dump_slots, slots_path
+from coalmine.spec import ModelSpec, load_model_spec
+from coalmine.wiring import rollout_ports
+
+OTHER_RUNNER_ENDS_WITHIN_S = 60.0
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """How a delivery ended. rollout, report: None when the release served already."""
+
+    model: str
+    version: str
+    promoted: bool
+    reason: str
+    rollout: str | None = None
+    report: Path | None = None
+
+
+def deliver(
+    workspace: Workspace,
+    model: str,
+    environment: str,
+    trigger: Trigger,
+    tell: Tell,
+    *,
+    version: str | None = None,
+    retry: bool = False,
+    steps: Steps = directly,
+) -> Delivered:
+    """
+    version: default: the newest release.
+    retry: roll out a release again that this environment turned away before.
+
+    Raises:
+        NotFound: no such model, environment or release.
+        InputError: the release was turned away here before, and `retry` is not set.
+        RepositoryUnready: no Git remote, or not on the branch of releases.
+        AlreadyRunning: another runner drives a rollout of this model.
+        MachineUnready, Unavailable: run again to go on.
+    """
+    spec = load_model_spec(workspace.top, model)
+    wanted = _wanted(workspace, model, version)
+    serving = ServingEnvironment(workspace, environment)
+    workspace.require_record()
+    slots = serving.slots(model)
+    if not retry:
+        _refuse_rejected(workspace, slots, wanted)
+    serving.up()
+    ended = (
+        _finish_record(workspace, spec, serving, slots, tell)
+        if slots.candidate_release is None
+        else _finish_open(workspace, spec, serving, slots, wanted, trigger, tell, steps)
+    )
+    if ended is not None and ended.version == wanted.manifest.version:
+        return ended
+    slots = serving.slots(model)
+    if slots.stable_release is not None and slots.stable_release.version == wanted.manifest.version:
+        restore(serving, spec, slots)
+        tell(f"{model} {wanted.manifest.version} serves {environment} already.")
+        return Delivered(model, wanted.manifest.version, True, "it serves already")
+    about = About(
+        id=rollout_id(wanted.manifest.version, time.time()),
+        environment=environment,
+        model=model,
+        candidate=wanted.manifest.version,
+        stable=None if slots.stable_release is None else slots.stable_release.version,
+        stages=spec.rollout.stages,
+        triggered_by=trigger,
+    )
+    handed_over = steps(Step.HAND_OVER, lambda: _hand_over(workspace, serving, slots, wanted, about, tell))
+    return steps(Step.ROLL_OUT, lambda: _roll_out(workspace, spec, serving, handed_over, about, tell))
+
+
+def resume(
+    workspace: Workspace, model: str, environment: str, trigger: Trigger, tell: Tell
+) -> Delivered | None:
+    """Drive the unfinished rollout of `model` to its end. None: there is none.
+
+    Raises:
+        AlreadyRunning: its runner is alive.
+    """
+    spec = load_model_spec(workspace.top, model)
+    serving = ServingEnvironment(workspace, environment)
+    serving.up()
+    slots = serving.slots(model)
+    if slots.candidate_release is None:
+        return _finish_record(workspace, spec, serving, slots, tell)
+    wanted = release(workspace.repository, model, slots.candidate_release.version)
+    return _finish_open(workspace, spec, serving, slots, wanted, trigger, tell, directly)
+
+
+def restore(serving: ServingEnvironment, spec: ModelSpec, slots: Slots) -> None:
+    """At rest, what runs is what Git says: both slots' servers, and everybody on stable."""
+    assert slots.stable is not None
+    chosen = serving.adapters(spec)
+    chosen.reconciler.reconcile(slots)
+    at_rest = TrafficSplit.all_to(slots.stable)
+    if chosen.router.observed_split() != at_rest:
+        chosen.router.set_split(at_rest)
+
+
+def _wanted(workspace: Workspace, model: str, version: str | None) -> Release:
+    if version is not None:
+        return release(workspace.repository, model, version.removeprefix("v"))
+    found = newest(workspace.repository, model)
+    if found is None:
+        raise NotFound(f"{model} has no release yet. Make one: coalmine retrain {model}")
+    return found
+
+
+def _refuse_rejected(workspace: Workspace, slots: Slots, wanted: Release) -> None:
+    """A release that was turned away is rolled out again only on purpose; one under way just goes on."""
+    model, version, environment = slots.model, wanted.manifest.version, slots.environment
+    under_way = unfinished_rollout(workspace, slots)
+    at_hand = [slot.version for slot in (slots.stable_release, slots.candidate_release) if slot is not None]
+    if under_way is not None:
+        at_hand.append(journal.read_about(under_way).candidate)
+    if version in at_hand:
+        return
+    rejected = turned_away(workspace.repository, model, environment).get(version)
+    if rejected is not None:
+        raise InputError(
+            f"{model} {version} was turned away in {environment} on {rejected.at:%Y-%m-%d %H:%M} "
+            f"(commit {rejected.sha[:12]}). Release a better one, or roll it out again on purpose: "
+            f"coalmine deliver {model} --version {version} --retry"
+        )
+
+
+# --- an unfinished rollout -------------------------------------------------------------
+
+
+def _finish_open(
+    workspace: Workspace,
+    spec: ModelSpec,
+    serving: ServingEnvironment,
+    slots: Slots,
+    wanted: Release,
+    trigger: Trigger,
+    tell: Tell,
+    steps: Steps,
+) -> Delivered:
+    """Drive the rollout that Git says is open to its end; a newer release supersedes it."""
+    assert slots.candidate_release is not None
+    version = slots.candidate_release.version
+    folder = open_rollout(workspace, slots)
+    if folder is None:
+        about = _begun_elsewhere(slots, spec, trigger)
+        folder = journal.begin(workspace.top, about)
+        tell(f"The rollout of {spec.name} {version} began elsewhere: it starts anew here.")
+    else:
+        about = journal.read_about(folder)
+    if version == wanted.manifest.version:
+        tell(f"The rollout of {spec.name} {version} is unfinished: it goes on.")
+    else:
+        tell(f"{wanted.manifest.version} supersedes the rollout of {version}.")
+        journal.FileJournal(folder).ask(Request(Ask.SUPERSEDE, trigger.who, time.time()))
+        _await_runner_gone(folder)
+    return steps(Step.ROLL_OUT, lambda: _roll_out(workspace, spec, serving, slots, about, tell))
+
+
+def _begun_elsewhere(slots: Slots, spec: ModelSpec, trigger: Trigger) -> About:
+    assert slots.candidate_release is not None
+    return About(
+        id=rollout_id(slots.candidate_release.version, time.time()),
+        environment=slots.environment,
+        model=slots.model,
+        candidate=slots.candidate_release.version,
+        stable=None if slots.stable_release is None else slots.stable_release.version,
+        stages=spec.rollout.stages,
+        triggered_by=trigger,
+    )
+
+
+def _await_runner_gone(folder: Path) -> None:
+    """Return when the rollout's runner, which was told to stop, has done so."""
+    deadline = time.monotonic() + OTHER_RUNNER_ENDS_WITHIN_S
+    while True:
+        try:
+            with journal.FileJournal(folder).lease():
+                return
+        except AlreadyRunning:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.5)
+
+
+def _finish_record(
+    workspace: Workspace, spec: ModelSpec, serving: ServingEnvironment, slots: Slots, tell: Tell
+) -> Delivered | None:
+    """Push the closing commit that a runner left behind, and end its rollout. None: there is none."""
+    folder = half_recorded_rollout(workspace, slots)
+    if folder is None:
+        return None
+    about = journal.read_about(folder)
+    tell(f"The record of the rollout of {about.model} {about.candidate} is unfinished: it goes on.")
+    git = workspace.settings.git
+    ports = rollout_ports(serving.adapters(spec), workspace.repository, git, folder)
+    return _reported(workspace, about, folder, finish_record(Plan.of(spec.rollout), ports), tell)
+
+
+# --- hand over, roll out ---------------------------------------------------------------
+
+
+def _hand_over(
+    workspace: Workspace, serving: ServingEnvironment, slots: Slots, wanted: Release, about: About, tell: Tell
+) -> Slots:
+    """The candidate in its slot, in Git."""
+    with workspace.alone(f"hand over {about.model}", about.triggered_by.who):
+        if serving.slots(about.model) != slots:
+            raise AlreadyRunning(
+                f"Another delivery of {about.model} to {about.environment} began at the same moment. "
+                "Look: coalmine status"
+            )
+        handed_over = _put_into_slot(workspace, slots, wanted, about)
+    tell(f"{about.model} {about.candidate} is in the {handed_over.candidate} slot of {about.environment}.")
+    return handed_over
+
+
+def _put_into_slot(workspace: Workspace, slots: Slots, wanted: Release, about: About) -> Slots:
+    manifest = wanted.manifest
+    handed_over = slots.with_candidate(
+        SlotRelease(
+            version=manifest.version,
+            commit=wanted.commit,
+            model_digest=manifest.digest,
+            dataset_digests={manifest.dataset.name: manifest.dataset.md5},
+        )
+    )
+    journal.begin(workspace.top, about)
+    path = slots_path(about.environment, about.model)
+    (workspace.top / path).parent.mkdir(parents=True, exist_ok=True)
+    replace_text(workspace.top / path, dump_slots(handed_over))
+    assert handed_over.candidate is not None
+    change = Change(
+        paths=(path,),
+        subject=f"Put {about.model} {about.candidate} into {handed_over.candidate} of {about.environment}",
+        trailers={
+            "Model": about.model,
+            "Version": about.candidate,
+            "Environment": about.environment,
+            "Digest": manifest.digest,
+            "Decision": "candidate",
+            "Rollout": about.id,
+            "Triggered-By": to_trailer(about.triggered_by),
+        },
+    )
+    git = workspace.settings.git
+    publish(workspace.repository, change, git.remote, git.branch)
+    return handed_over
+
+
+def _roll_out(
+    workspace: Workspace, spec: ModelSpec, serving: ServingEnvironment, slots: Slots, about: About, tell: Tell
+) -> Delivered:
+    folder = journal.begin(workspace.top, about)
+    chosen = serving.adapters(spec)
+    ports = rollout_ports(chosen, workspace.repository, workspace.settings.git, folder)
+    plan = Plan.of(spec.rollout)
+    try:
+        ended = run(plan, slots, ports)
+    except Exception:
+        raise
+    except BaseException:  # Ctrl-C, SIGTERM, or Prefect's signal for a cancelled run
+        # Nobody watches the candidate any more: its users go back before this process ends.
+        tell("Interrupted: bringing the users back to stable.")
+        journal.FileJournal(folder).ask(
+            Request(Ask.ABORT, f"{about.triggered_by.who} (interrupt)", time.time())
+        )
+        run(plan, slots, ports)
+        raise
+    chosen.reconciler.reconcile(serving.slots(about.model))
+    return _reported(workspace, about, folder, ended, tell)
+
+
+def _reported(workspace: Workspace, about: About, folder: Path, ended: RolloutState, tell: Tell) -> Delivered:
+    candidate = release(workspace.repository, about.model, about.candidate)
+    report = write_report(folder, candidate.manifest)
+    promoted = ended.phase is Phase.PROMOTED
+    tell(f"{about.model} {about.candidate} was {'promoted' if promoted else 'rolled back'}: {ended.reason}.")
+    return Delivered(about.model, about.candidate, promoted, ended.reason, about.id, report)

@@ -1,0 +1,193 @@
+"""Step 4: the record. Model and data in the DVC remote first, then one commit with its tag, pushed.
+
+A kept champion is recorded as well: the same files, without a manifest and without a tag.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version as installed
+from pathlib import Path
+
+from coalmine.audit.attribution import to_trailer
+from coalmine.durable import replace_text
+from coalmine.manifest import (
+    Considered,
+    DatasetVersion,
+    Manifest,
+    ModelFile,
+    Outcome,
+    Trigger,
+    considered_path,
+    dump_considered,
+    dump_manifest,
+    manifest_path,
+)
+from coalmine.operations.champion import lock_digest
+from coalmine.operations.decide import Decided
+from coalmine.operations.ingest import partitions_folder
+from coalmine.operations.workspace import Tell, Workspace
+from coalmine.registry.commits import Change, Tag, publish
+from coalmine.registry.tags import release_tag
+from coalmine.spec import ModelSpec
+
+# What decides how a recorded model loads and predicts.
+_LIBRARIES = ("coalmine", "numpy", "pandas", "scikit-learn", "scipy", "skops")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """How a retraining ended. version: None when the champion was kept."""
+
+    model: str
+    outcome: Outcome
+    version: str | None
+    champion: str | None
+    reasons: tuple[str, ...]
+    commit: str
+    changed: bool = True  # False: nothing had changed since that decision
+
+
+def record_decision(
+    workspace: Workspace, spec: ModelSpec, decided: Decided, trigger: Trigger, tell: Tell
+) -> Recorded:
+    """Idempotent: killed anywhere and called again, there is one commit and one tag.
+
+    Raises:
+        RemoteUnavailable: run again; what is missing is pushed then.
+        PushRejected: somebody else released this model meanwhile.
+    """
+    released = decided.decision.outcome is Outcome.RELEASE
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    considered = Considered(
+        model=spec.name,
+        lock=lock_digest(workspace.top, spec.name),
+        version=decided.version if released else None,
+        decision=decided.decision,
+        decided=now,
+        trigger=trigger,
+    )
+    folder, dataset = Path("models") / spec.name, Path("data") / spec.dataset
+    workspace.dvc.push([folder / "dvc.yaml", dataset / "partitions.dvc"])
+    digest = None
+    if released:
+        manifest = _manifest(workspace, spec, decided, trigger, now)
+        replace_text(workspace.top / manifest_path(spec.name), dump_manifest(manifest))
+        digest = manifest.digest
+    replace_text(workspace.top / considered_path(spec.name), dump_considered(considered))
+    commit = publish(
+        workspace.repository,
+        release_change(workspace, spec, considered, digest),
+        workspace.settings.git.remote,
+        workspace.settings.git.branch,
+    )
+    tell(
+        f"Recorded {spec.name} {decided.version} as {commit[:12]}."
+        if released
+        else f"Recorded as {commit[:12]}."
+    )
+    return recorded(considered, commit)
+
+
+def recorded(considered: Considered, commit: str, *, changed: bool = True) -> Recorded:
+    decision = considered.decision
+    return Recorded(
+        considered.model,
+        decision.outcome,
+        considered.version,
+        decision.champion,
+        decision.reasons,
+        commit,
+        changed,
+    )
+
+
+def release_change(
+    workspace: Workspace, spec: ModelSpec, considered: Considered, digest: str | None
+) -> Change:
+    """The commit of a decision: only the paths of the release.
+
+    digest: of the manifest; None when the champion was kept.
+    """
+    folder, dataset = Path("models") / spec.name, Path("data") / spec.dataset
+    written = (
+        "dvc.lock",
+        ".gitignore",
+        "metrics.json",
+        "plots",
+        "tuned.json",
+        "decision.yaml",
+        "manifest.yaml",
+    )
+    ingested = ("dvc.lock", ".gitignore", "report.json", "partitions.dvc")
+    paths = [folder / name for name in written] + [dataset / name for name in ingested]
+    trailers = {
+        "Model": spec.name,
+        "Version": considered.version or considered.decision.champion or "none",
+        "Dataset": f"{spec.dataset} {workspace.dvc.dataset_digest(partitions_folder(spec.dataset))}",
+        "Decision": considered.decision.outcome.value,
+        "Lock": considered.lock,
+        "Triggered-By": to_trailer(considered.trigger),
+    }
+    tags: tuple[Tag, ...] = ()
+    if considered.version is None:
+        subject = f"Keep {spec.name} {considered.decision.champion or '(no release yet)'}"
+    else:
+        assert digest is not None
+        subject = f"Release {spec.name} {considered.version}"
+        trailers["Digest"] = digest
+        tags = (Tag(release_tag(spec.name, considered.version), subject),)
+    body = "\n".join(considered.decision.reasons)
+    return Change(tuple(paths), subject, body, trailers, tags)
+
+
+def _manifest(
+    workspace: Workspace, spec: ModelSpec, decided: Decided, trigger: Trigger, now: str
+) -> Manifest:
+    from coalmine.evaluation.prepared import prepared_folder, read_split
+
+    split = read_split(workspace.top / prepared_folder(spec.name))
+    return Manifest(
+        model=spec.name,
+        version=decided.version,
+        parent=decided.parent,
+        task=spec.task,
+        files=(_model_file(workspace, spec.name),),
+        inputs=decided.inputs,
+        outputs=decided.outputs,
+        classes=decided.classes,
+        example=decided.example,
+        trusted_types=decided.trusted_types,
+        dataset=DatasetVersion(
+            name=spec.dataset,
+            md5=workspace.dvc.dataset_digest(partitions_folder(spec.dataset)),
+            train=split.train.partitions,
+            test=split.test.partitions,
+            train_rows=split.train.rows,
+            test_rows=split.test.rows,
+        ),
+        code=decided.code,
+        estimator=spec.estimator.model_dump(mode="json", by_alias=True),
+        tuning=None if spec.tuning is None else _tuned(workspace.top, spec.name),
+        decision=decided.decision,
+        environment={"python": platform.python_version(), **{name: installed(name) for name in _LIBRARIES}},
+        created=now,
+        trigger=trigger,
+    )
+
+
+def _model_file(workspace: Workspace, model: str) -> ModelFile:
+    path = Path("models") / model / "model.skops"
+    content = (workspace.top / path).read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    md5 = workspace.dvc.outs(Path("models") / model / "dvc.yaml")[path]
+    return ModelFile(path=path.as_posix(), sha256=digest, md5=md5, size_bytes=len(content))
+
+
+def _tuned(top: Path, model: str) -> dict[str, object]:
+    found: dict[str, object] = json.loads((top / "models" / model / "tuned.json").read_text(encoding="utf-8"))
+    return found

@@ -1,0 +1,106 @@
+"""A retraining, steps 1 to 4: new data in, model trained, release decided, decision recorded.
+
+Each step is safe to repeat: killed anywhere and run again, it ends as it would have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from coalmine.errors import NotFound
+from coalmine.manifest import Considered, Outcome, Trigger, manifest_path, parse_manifest
+from coalmine.operations.champion import considered, lock_digest
+from coalmine.operations.decide import decide_release
+from coalmine.operations.ingest import NewData, ingest, partitions_folder
+from coalmine.operations.record import Recorded, record_decision, recorded, release_change
+from coalmine.operations.reproduce import train, validate
+from coalmine.operations.steps import Step, Steps, directly
+from coalmine.operations.workspace import Tell, Workspace
+from coalmine.registry.commits import publish
+from coalmine.registry.upstream import Upstream
+from coalmine.spec import ModelSpec, load_dataset_spec, load_model_spec
+
+
+def retrain(
+    workspace: Workspace,
+    model: str,
+    trigger: Trigger,
+    tell: Tell,
+    *,
+    data: NewData | Sequence[str] = NewData.NONE,
+    steps: Steps = directly,
+) -> Recorded:
+    """
+    data: what to ingest first; partitions by name, or which of those that the source offers.
+
+    Raises:
+        InputError: what to mend; nothing was recorded.
+        AlreadyRunning: another retraining of this model.
+        RemoteUnavailable: run again to finish.
+    """
+    spec = load_model_spec(workspace.top, model)
+    with workspace.alone(f"retrain {model}", trigger.who):
+        _require_ready(workspace, spec)
+        if data is not NewData.NONE:
+            steps(Step.INGEST, lambda: ingest(workspace, spec.dataset, data, tell))
+        _require_data(workspace, spec)
+        steps(Step.VALIDATE, lambda: validate(workspace, spec.dataset, tell))
+        steps(Step.TRAIN, lambda: train(workspace, model, tell))
+        last = considered(workspace.repository, model)
+        if (
+            last is not None
+            and last.lock == lock_digest(workspace.top, model)
+            and not _may_end_otherwise(last, trigger)
+        ):
+            tell(f"Nothing changed since the last decision about {model}, of {last.decided}.")
+            return _make_good(workspace, spec)
+        decided = steps(Step.DECIDE, lambda: decide_release(workspace, spec, trigger, tell))
+        return steps(Step.RECORD, lambda: record_decision(workspace, spec, decided, trigger, tell))
+
+
+def _require_ready(workspace: Workspace, spec: ModelSpec) -> None:
+    """What a release is built from must stand in Git, on the branch where releases are recorded."""
+    workspace.require_record()
+    load_dataset_spec(workspace.top, spec.dataset)
+    workspace.repository.require_clean(
+        [
+            "pipelines",
+            "dvc.yaml",
+            f"models/{spec.name}/model.yaml",
+            f"models/{spec.name}/dvc.yaml",
+            f"data/{spec.dataset}/dataset.yaml",
+            f"data/{spec.dataset}/dvc.yaml",
+        ]
+    )
+
+
+def _may_end_otherwise(last: Considered, trigger: Trigger) -> bool:
+    """A person who asks again may release what nobody but a person may."""
+    kept = last.decision.outcome is Outcome.KEEP
+    return kept and last.trigger.kind != "person" and trigger.kind == "person"
+
+
+def _require_data(workspace: Workspace, spec: ModelSpec) -> None:
+    folder = partitions_folder(spec.dataset)
+    if not (workspace.top / f"{folder}.dvc").exists():
+        raise NotFound(
+            f"{folder} holds no data yet. Take it in first: coalmine retrain {spec.name} --data all, "
+            f"or only: coalmine ingest {spec.dataset}"
+        )
+    if not (workspace.top / folder).exists():
+        raise NotFound(f"{folder} is recorded, and not on this machine: dvc pull {folder}.dvc")
+
+
+def _make_good(workspace: Workspace, spec: ModelSpec) -> Recorded:
+    """The last decision; pushed, if an earlier call was ended between its commit and its push."""
+    repository, git = workspace.repository, workspace.settings.git
+    last = considered(repository, spec.name)
+    assert last is not None
+    commit = repository.head()
+    if Upstream(repository, git.remote, git.branch).unpushed():
+        digest = None
+        if last.version is not None:
+            path = manifest_path(spec.name)
+            digest = parse_manifest((workspace.top / path).read_text(encoding="utf-8"), str(path)).digest
+        commit = publish(repository, release_change(workspace, spec, last, digest), git.remote, git.branch)
+    return recorded(last, commit, changed=False)

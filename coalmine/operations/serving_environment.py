@@ -1,0 +1,69 @@
+"""One environment, up and ready to serve: its proxy runs, and each model's servers can be started."""
+
+from __future__ import annotations
+
+import sys
+
+from coalmine.errors import NotFound
+from coalmine.local.stack import LocalStack
+from coalmine.operations.workspace import Workspace
+from coalmine.reconcilers.process_files import ProcessSpec
+from coalmine.registry.releases import materialise
+from coalmine.settings import Environment
+from coalmine.slots import Slot, SlotRelease, Slots, parse_slots, slots_path
+from coalmine.spec import ModelSpec
+from coalmine.wiring import Adapters, Endpoints, adapters
+
+
+class ServingEnvironment:
+    def __init__(self, workspace: Workspace, name: str) -> None:
+        """
+        Raises:
+            NotFound: coalmine.yaml has no such environment.
+        """
+        self.name = name
+        self._workspace = workspace
+        self._settings: Environment = workspace.settings.environment(name)
+        self.stack = LocalStack(workspace.top, name, self._settings)
+
+    def up(self) -> None:
+        """
+        Raises:
+            MachineUnready: no Envoy for this platform, or its address is in use.
+        """
+        self.stack.up()
+
+    def slots(self, model: str) -> Slots:
+        """What Git says should run; empty before the first delivery."""
+        path = slots_path(self.name, model)
+        try:
+            text = self._workspace.repository.read(self._workspace.repository.head(), path).decode()
+        except NotFound:
+            return Slots(environment=self.name, model=model)
+        return parse_slots(text, str(path))
+
+    def adapters(self, spec: ModelSpec) -> Adapters:
+        return adapters(self._settings, spec.name, spec.serving.timeout_s, self._endpoints(spec.name))
+
+    def _endpoints(self, model: str) -> Endpoints:
+        ports = {slot: self.stack.port(f"{model}-{slot}") for slot in Slot}
+        return Endpoints(
+            admin_address=self.stack.admin_address,
+            config_folder=self.stack.config_folder,
+            process_folder=self.stack.folder,
+            slots=ports,
+            serve=lambda slot, release: self._server(model, slot, release, ports[slot]),
+        )
+
+    def _server(self, model: str, slot: Slot, release: SlotRelease, port: int) -> ProcessSpec:
+        workspace = self._workspace
+        folder = materialise(
+            workspace.repository, workspace.dvc, model, release.commit, workspace.releases_folder(model)
+        )
+        command = [sys.executable, "-m", "coalmine.serving", "--release", str(folder)]
+        return ProcessSpec(
+            name=f"{model}-{slot}",
+            argv=(*command, "--slot", slot.value, "--port", str(port)),
+            env={"OMP_NUM_THREADS": "1"},
+            ready_url=f"http://127.0.0.1:{port}/v2/health/ready",
+        )

@@ -1,0 +1,105 @@
+"""What serves where, now: what Git says, what the route shows, and what a rollout is doing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from coalmine.audit import journal
+from coalmine.errors import AlreadyRunning, Conflict, Unavailable
+from coalmine.operations.serving_environment import ServingEnvironment
+from coalmine.operations.unfinished import unfinished_rollout
+from coalmine.operations.workspace import Workspace
+from coalmine.rollout.events import Event
+from coalmine.slots import Slot, Slots
+from coalmine.spec import load_model_spec, model_names
+
+
+@dataclass(frozen=True)
+class RolloutStatus:
+    rollout: str
+    candidate: str
+    weight_percent: int
+    newest: Event | None
+    runner_alive: bool
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """weights: version to percent of the users, as the route shows; None when it cannot be read, and
+    `trouble` says why."""
+
+    environment: str
+    model: str
+    stable: str | None
+    candidate: str | None
+    ready_to_go_back_to: str | None
+    weights: dict[str, int] | None
+    servers: dict[str, str]
+    rollout: RolloutStatus | None
+    trouble: str | None
+
+
+def status(workspace: Workspace, environment: str) -> list[ModelStatus]:
+    """Every model of the repository in `environment`; starts and changes nothing."""
+    serving = ServingEnvironment(workspace, environment)
+    return [_model_status(workspace, serving, model) for model in model_names(workspace.top)]
+
+
+def _model_status(workspace: Workspace, serving: ServingEnvironment, model: str) -> ModelStatus:
+    slots = serving.slots(model)
+    versions = {slot: release.version for slot, release in slots.releases.items()}
+    weights, trouble = None, None
+    if slots.releases:
+        weights, trouble = _weights(workspace, serving, model, versions)
+    back = None if slots.stable is None else slots.releases.get(slots.stable.other)
+    return ModelStatus(
+        environment=serving.name,
+        model=model,
+        stable=None if slots.stable_release is None else slots.stable_release.version,
+        candidate=None if slots.candidate_release is None else slots.candidate_release.version,
+        ready_to_go_back_to=back.version if back is not None and slots.candidate is None else None,
+        weights=weights,
+        servers={
+            process.name: process.health.value
+            for process in serving.stack.processes()
+            if process.name in (f"{model}-{slot}" for slot in Slot)
+        },
+        rollout=_rollout(workspace, slots),
+        trouble=trouble,
+    )
+
+
+def _weights(
+    workspace: Workspace, serving: ServingEnvironment, model: str, versions: dict[Slot, str]
+) -> tuple[dict[str, int] | None, str | None]:
+    if not serving.stack.is_up:
+        return None, "the local stack is down: coalmine up"
+    try:
+        split = serving.adapters(load_model_spec(workspace.top, model)).router.observed_split()
+    except (Unavailable, Conflict) as error:
+        return None, str(error)
+    if split is None:
+        return None, "no route yet"
+    return {
+        versions.get(slot, f"({slot}, empty)"): weight for slot, weight in split.weights.items() if weight
+    }, None
+
+
+def _rollout(workspace: Workspace, slots: Slots) -> RolloutStatus | None:
+    folder = unfinished_rollout(workspace, slots)
+    if folder is None:
+        return None
+    events = journal.read_events(folder)
+    try:
+        with journal.FileJournal(folder).lease():
+            alive = False
+    except AlreadyRunning:
+        alive = True
+    newest = events[-1] if events else None
+    return RolloutStatus(
+        folder.name,
+        journal.read_about(folder).candidate,
+        newest.weight_percent if newest else 0,
+        newest,
+        alive,
+    )

@@ -1,0 +1,509 @@
+"""DVC: reproduce a model's stages, track partitions, exchange files with the DVC remote.
+
+Each call looks at the one dvc.yaml or .dvc file that it is given. DVC's own commands first
+collect every such file of the repository, which takes seconds where there are a thousand models.
+Records in Git are not made here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from coalmine.errors import (
+    AlreadyRunning,
+    CoalmineError,
+    Conflict,
+    InputError,
+    IntegrityError,
+    MachineUnready,
+    NotFound,
+    RemoteUnavailable,
+    RepositoryUnready,
+    Unavailable,
+)
+from coalmine.registry.faults import is_machine_fault, machine_fault, machine_fault_in
+
+# DVC is imported within functions: it takes more than half a second, and most commands need none of it.
+if TYPE_CHECKING:
+    from dvc.output import Output
+    from dvc.repo import Repo
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_data.hashfile.tree import Tree
+
+OnLine = Callable[[str], None]
+
+_RUNNING = re.compile(r"Running stage '(?:.*:)?([^':]+)':")
+_FAILED = re.compile(r"failed to reproduce '(?:[^']*:)?([^':]+)'")
+_EXITED = re.compile(r"exited with (-?\d+)")
+_LAST_LINES = 15
+_END_S = 10.0  # what a stage has to end after it was told to
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """ran: its command ran; otherwise nothing had changed, or DVC took the result from its cache."""
+
+    name: str
+    ran: bool
+
+
+class DvcProject:
+    """The DVC side of the repository at `top`. Opening it does nothing yet."""
+
+    def __init__(self, top: Path) -> None:
+        self.top = top.absolute()
+
+    # --- stages ------------------------------------------------------------------------
+
+    def reproduce(
+        self, dvcfile: Path, stage: str | None = None, on_line: OnLine = lambda _: None
+    ) -> list[StageRun]:
+        """Run those stages of `dvcfile` that have changed, in its order, or only `stage`.
+
+        What `dvc repro -s` does, to the byte. on_line: called with each line that is printed.
+
+        Raises:
+            CoalmineError: a stage failed; the type is the one that its exit status stands for, and
+                the message ends with the last lines that it printed.
+            AlreadyRunning: another DVC command is at work on the same files.
+        """
+        with self._locked() as repo:
+            stages = self._stages(repo, dvcfile, stage)
+            names = [found.name for found in stages]
+            if not any(found.changed() for found in stages):
+                return [StageRun(name, ran=False) for name in names]
+        target = dvcfile.as_posix() if stage is None else f"{dvcfile.as_posix()}:{stage}"
+        ran = self._run_apart(target, on_line)
+        return [StageRun(name, ran=name in ran) for name in names]
+
+    def outs(self, dvcfile: Path) -> dict[Path, str]:
+        """What the stages of `dvcfile` made last: path from the top to DVC's md5, as its lock says."""
+        with self._open() as repo:
+            outs = [out for stage in self._stages(repo, dvcfile) for out in stage.outs]
+            return {
+                Path(os.path.relpath(out.fs_path, self.top)): out.hash_info.value
+                for out in outs
+                if out.hash_info
+            }
+
+    def _run_apart(self, target: str, on_line: OnLine) -> set[str]:
+        """Reproduce `target` in a process of its own; the names of the stages that ran.
+
+        Apart, since DVC hands its own output channels to the stages, and so that a stage never
+        outlives the release it belongs to.
+        """
+        process = subprocess.Popen(
+            [sys.executable, "-m", "coalmine.registry.reproduce", target],
+            cwd=self.top,
+            env=_stage_environment(),
+            stdin=subprocess.PIPE,  # never written to: it ends when this process does
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        lines: list[str] = []
+        try:
+            for line in process.stdout:
+                lines.append(line.rstrip("\n"))
+                on_line(lines[-1])
+            status = process.wait()
+        except BaseException:  # Ctrl-C, or whatever `on_line` raises: take the stage along
+            _end_group(process)
+            raise
+        finally:
+            process.stdout.close()
+            process.stdin.close()  # type: ignore[union-attr]
+        if status != 0:
+            raise _stage_fault(target, lines)
+        return {match[1] for line in lines if (match := _RUNNING.match(line))}
+
+    # --- datasets ----------------------------------------------------------------------
+
+    def add_partitions(self, folder: Path, names: Iterable[str]) -> str:
+        """Track the files `names` of `folder`, new or changed; return the folder's digest.
+
+        The other files are neither read nor touched, and need not be here. Called again, nothing
+        happens. What grows with their number is the folder's listing, one line for each.
+
+        Raises:
+            NotFound: no such file, or nobody has the listing that `<folder>.dvc` names.
+            AlreadyRunning: another DVC command is at work on the folder.
+        """
+        from dvc.rwlock import rwlock
+
+        with self._locked() as repo, repo.scm_context(quiet=True):
+            out = self._folder(repo, folder)
+            hardlink = repo.config["core"].get("hardlink_lock", False)
+            who = " ".join(sys.argv)
+            with rwlock(repo.tmp_dir, repo.fs, who, read=[], write=[out.fs_path], hardlink=hardlink):
+                return _add_files(out, sorted(names), folder)
+
+    def dataset_digest(self, folder: Path) -> str:
+        """DVC's md5 of the tracked `folder`, as `<folder>.dvc` says.
+
+        Raises:
+            NotFound: it is not tracked yet.
+        """
+        pointer = folder.with_name(f"{folder.name}.dvc")
+        try:
+            return str(yaml.safe_load((self.top / pointer).read_text(encoding="utf-8"))["outs"][0]["md5"])
+        except FileNotFoundError as error:
+            raise NotFound(f"{folder} is not tracked yet: {pointer} does not exist. Ingest first") from error
+        except (yaml.YAMLError, KeyError, TypeError, IndexError) as error:
+            raise IntegrityError(
+                f"{pointer} is written by DVC and cannot be read. Take the last good one back: "
+                f"git checkout HEAD -- {pointer}"
+            ) from error
+
+    def _folder(self, repo: Repo, folder: Path) -> Output:
+        path = self.top / folder
+        pointer = path.with_name(f"{path.name}.dvc")
+        if pointer.is_file():
+            stage = repo.stage.load_one(str(pointer))
+        else:
+            stage = repo.stage.create(
+                single_stage=True, validate=False, fname=str(pointer), wdir=str(path.parent), outs=[path.name]
+            )
+        return stage.outs[0]
+
+    # --- the remote --------------------------------------------------------------------
+
+    def require_remote(self) -> str:
+        """The address of the DVC remote, which answers as far as its kind can tell (HTTP cannot).
+
+        Raises:
+            RepositoryUnready: none is set up.
+            RemoteUnavailable: it cannot be reached.
+        """
+        with self._open() as repo, self._reaching():
+            remote = repo.cloud.get_remote()
+            remote.fs.exists(remote.path)
+            return str(remote.path)
+
+    def push(self, dvcfiles: Iterable[Path]) -> None:
+        """Bring what `dvcfiles` (dvc.yaml or .dvc) track to the DVC remote.
+
+        Raises:
+            RemoteUnavailable: safe to repeat.
+            NotFound: a file that neither this machine nor the remote has.
+        """
+        from dvc_data.hashfile.db import get_index
+
+        with self._locked() as repo:
+            objects = self._objects(repo, dvcfiles)
+            with self._reaching():
+                remote = repo.cloud.get_remote_odb(command="push")
+                _transfer(repo.cache.local, remote, objects, repo, dest_index=get_index(remote))
+
+    def pull(self, dvcfiles: Iterable[Path]) -> None:
+        """Put what `dvcfiles` (dvc.yaml or .dvc) track into the working tree, as they record it.
+
+        Raises:
+            RemoteUnavailable: safe to repeat.
+            NotFound: a file that neither this machine nor the remote has.
+            RepositoryUnready: a file here has changes that DVC does not know, and would be lost.
+        """
+        from dvc.exceptions import CheckoutError, ConfirmRemoveError
+
+        with self._locked() as repo:
+            files = list(dvcfiles)
+            self._download(repo, self._objects(repo, files))
+            for stage in (stage for dvcfile in files for stage in self._stages(repo, dvcfile)):
+                try:
+                    stage.checkout()
+                except (CheckoutError, ConfirmRemoveError) as error:
+                    raise RepositoryUnready(
+                        f"{stage.relpath}: a file here has changes that DVC has not recorded, and pulling "
+                        f"would lose them: {error} Keep them elsewhere, or give them up: dvc checkout --force"
+                    ) from error
+
+    def fetch(self, md5: str, into: Path) -> None:
+        """A copy of the file with DVC's digest `md5` at `into`, from this machine or the remote.
+
+        Raises:
+            RemoteUnavailable: safe to repeat.
+            NotFound: neither has it.
+        """
+        from dvc_data.hashfile.hash_info import HashInfo
+
+        with self._open() as repo:
+            self._download(repo, {HashInfo("md5", md5)})
+            shutil.copyfile(repo.cache.local.oid_to_path(md5), into)
+
+    def _download(self, repo: Repo, objects: set[HashInfo]) -> None:
+        """Into the cache, what is not there yet; the remote is asked for nothing else."""
+        from dvc_data.hashfile.db import get_index
+
+        cache = repo.cache.local
+        absent = {found for found in objects if not cache.exists(found.value)}
+        if absent:
+            with self._reaching():
+                remote = repo.cloud.get_remote_odb(command="pull")
+                _transfer(remote, cache, absent, repo, src_index=get_index(remote))
+
+    def _objects(self, repo: Repo, dvcfiles: Iterable[Path]) -> set[HashInfo]:
+        """The digests of all files that `dvcfiles` track in DVC, folders with their contents."""
+        objects = set()
+        for stage in (stage for dvcfile in dvcfiles for stage in self._stages(repo, dvcfile)):
+            for out in (out for out in stage.outs if out.use_cache and out.can_push):
+                if not out.hash_info:
+                    raise NotFound(
+                        f"{stage.addressing} has not made {out} yet. Run it: dvc repro {stage.relpath}"
+                    )
+                objects.add(out.hash_info)
+                if out.is_dir_checksum:
+                    objects.update(digest for _, _, digest in _listing(out))
+        return objects
+
+    # --- DVC itself --------------------------------------------------------------------
+
+    def _stages(self, repo: Repo, dvcfile: Path, name: str | None = None) -> list[Any]:
+        return list(repo.stage.load_all(str(self.top / dvcfile), name))
+
+    @contextmanager
+    def _open(self) -> Iterator[Repo]:
+        from dvc.config import NoRemoteError
+        from dvc.exceptions import DvcException, NotDvcRepoError
+        from dvc.lock import LockError
+        from dvc.repo import Repo
+        from dvc.stage.exceptions import StageFileDoesNotExistError, StageNotFound
+
+        try:
+            with Repo(str(self.top)) as repo:
+                yield repo
+        except NotDvcRepoError as error:
+            raise RepositoryUnready(f"{self.top} has no DVC. Set it up: cd {self.top} && dvc init") from error
+        except LockError as error:
+            raise AlreadyRunning(_held_by(self.top, str(error))) from error
+        except NoRemoteError as error:
+            raise RepositoryUnready(
+                f"{self.top} has no DVC remote, where models and data are kept. "
+                "Name one: dvc remote add --default NAME URL"
+            ) from error
+        except (StageFileDoesNotExistError, StageNotFound) as error:
+            raise NotFound(f"{self.top}: {error}") from error
+        except DvcException as error:
+            raise RepositoryUnready(f"DVC cannot go on in {self.top}. Mend what it says: {error}") from error
+        except OSError as error:
+            raise machine_fault(error, self.top) from error
+
+    @contextmanager
+    def _locked(self) -> Iterator[Repo]:
+        with self._open() as repo, repo.lock:
+            _forget_ended(Path(repo.tmp_dir) / "rwlock")
+            yield repo
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        from dvc.config import NoRemoteError
+
+        try:
+            yield
+        except (CoalmineError, NoRemoteError):
+            raise
+        # Every kind of remote has a library of its own, and each library errors of its own.
+        except Exception as error:
+            if isinstance(error, OSError) and is_machine_fault(error):
+                raise machine_fault(error, self.top) from error
+            raise RemoteUnavailable(
+                f"The DVC remote of {self.top} cannot be reached. Run again when it is back: {error}"
+            ) from error
+
+
+def _add_files(out: Output, names: list[str], folder: Path) -> str:
+    from dvc_data.hashfile.build import build
+    from dvc_data.hashfile.db import add_update_tree
+    from dvc_data.hashfile.meta import Meta
+    from dvc_data.hashfile.transfer import transfer
+    from dvc_data.hashfile.tree import Tree
+
+    cache = out.cache
+    tree = _listing(out) if out.hash_info else Tree()
+    size = out.meta.size if out.hash_info else 0
+    for name in names:
+        try:
+            staging, meta, file = build(cache, os.path.join(out.fs_path, name), out.fs, "md5")
+        except FileNotFoundError as error:
+            raise NotFound(f"{folder / name} does not exist") from error
+        _, replaced = tree.get((name,)) or (None, None)
+        if replaced != file.hash_info:
+            transfer(staging, cache, {file.hash_info}, shallow=False)
+            size = _grown(size, meta.size, None if replaced is None else cache.oid_to_path(replaced.value))
+        tree.add((name,), meta, file.hash_info)
+    tree.digest()
+    if out.hash_info != tree.hash_info:
+        add_update_tree(cache, tree)
+        out.hash_info, out.obj = tree.hash_info, tree
+        out.meta = Meta(isdir=True, size=size, nfiles=len(tree))
+        out.ignore()
+        out.stage.dump()
+    return str(out.hash_info.value)
+
+
+def _grown(size: int | None, by: int, replaced: str | None) -> int | None:
+    """The folder's size with one file more; unknown where the file that it replaces is not here."""
+    if size is None or replaced is None:
+        return None if size is None else size + by
+    return size + by - os.path.getsize(replaced) if os.path.exists(replaced) else None
+
+
+def _listing(out: Output) -> Tree:
+    """What the folder held when it was recorded, from the cache or the remote."""
+    tree = out.get_dir_cache()
+    if tree is None:
+        raise NotFound(
+            f"{out.stage.relpath} records {out} as {out.hash_info.value}, and neither this machine nor "
+            "the DVC remote has that listing. Whoever recorded it must push it: dvc push"
+        )
+    return tree
+
+
+def _transfer(source: Any, destination: Any, objects: set[HashInfo], repo: Repo, **indexes: Any) -> None:
+    """
+    Raises:
+        NotFound: neither side has it.
+        MachineUnready: this machine's disk or rights.
+        RemoteUnavailable: anything else that went wrong.
+    """
+    from dvc_data.hashfile.transfer import transfer
+
+    missing: set[HashInfo] = set()
+    with _errors_logged_by("dvc_data.hashfile.transfer") as errors:
+        failed = transfer(
+            source,
+            destination,
+            objects,
+            cache_odb=repo.cache.local,
+            validate_status=lambda status: missing.update(status.missing),
+            **indexes,
+        ).failed
+    if missing:
+        shown = ", ".join(sorted(found.value for found in missing)[:5])
+        raise NotFound(
+            f"{len(missing)} files are neither on this machine nor on the DVC remote ({shown}). "
+            "Whoever made them must push them: dvc push. Or make them again: dvc repro"
+        )
+    for error in errors:
+        if isinstance(error, OSError) and is_machine_fault(error):
+            raise machine_fault(error, destination.path) from error
+    if failed:
+        why = f": {errors[0]}" if errors else ""
+        raise RemoteUnavailable(
+            f"{len(failed)} files did not get from {source.path} to {destination.path}{why}. Run again"
+        )
+
+
+@contextmanager
+def _errors_logged_by(name: str) -> Iterator[list[BaseException]]:
+    """DVC goes on after a failed file and only logs why: here is why."""
+    errors: list[BaseException] = []
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.exc_info and record.exc_info[1]:
+                errors.append(record.exc_info[1])
+
+    logger, handler = logging.getLogger(name), Collect(logging.ERROR)
+    propagate, logger.propagate = logger.propagate, False  # the error that is raised says it once
+    logger.addHandler(handler)
+    try:
+        yield errors
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+
+
+def _forget_ended(locks: Path) -> None:
+    """Drop DVC's locks of processes that have ended and that nobody has reaped.
+
+    DVC takes them for alive. In a container whose first process reaps nobody, a killed
+    retraining would lock its model for ever. Call with the repository's lock held.
+    """
+    import psutil
+
+    def ended(holder: dict[str, Any]) -> bool:
+        try:
+            return bool(psutil.Process(holder["pid"]).status() == psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return True
+
+    try:
+        held = json.loads(locks.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return  # DVC itself says what to do with a file that it cannot read
+    writers = {path: holder for path, holder in held.get("write", {}).items() if not ended(holder)}
+    readers = {path: [h for h in holders if not ended(h)] for path, holders in held.get("read", {}).items()}
+    kept = {"write": writers, "read": {path: holders for path, holders in readers.items() if holders}}
+    if kept != held:
+        locks.write_text(json.dumps(kept), encoding="utf-8")
+
+
+def _held_by(top: Path, said: str) -> str:
+    """DVC names the process for locks on single files; for the lock on all, its file does."""
+    try:
+        pid = (top / ".dvc/tmp/lock").read_text(encoding="utf-8").strip()
+    except OSError:
+        pid = ""
+    if "PID" in said or not pid:
+        return f"Another DVC command is at work in {top}: {said}"
+    return f"Another DVC command is at work in {top}: process {pid}. Wait for it, or end it: kill {pid}"
+
+
+def _stage_environment() -> dict[str, str]:
+    return {
+        **os.environ,
+        "DVC_NO_ANALYTICS": "1",
+        # The stages' `python` is this one, also where nobody activated its environment.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        "PYTHONUNBUFFERED": "1",  # lines arrive when they are printed
+    }
+
+
+def _end_group(process: subprocess.Popen[str]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(_END_S)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            continue
+
+
+def _stage_fault(target: str, lines: list[str]) -> CoalmineError:
+    said = "\n".join(lines)
+    if "is being blocked by" in said or "Unable to acquire lock" in said:
+        return AlreadyRunning(f"Another DVC command is at work on {target}:\n{_last(lines)}")
+    own = next((number for number, line in enumerate(lines) if line.startswith("ERROR:")), len(lines))
+    exited = _EXITED.search(said)
+    status = int(exited[1]) if exited else None
+    stage = _FAILED.search(said)
+    head = f"Stage {stage[1] if stage else target} failed ({target}; run it by hand: dvc repro -s {target})"
+    if status == -signal.SIGKILL:
+        return MachineUnready(f"{head}: it was killed, most likely for want of memory.\n{_last(lines[:own])}")
+    kinds = (InputError, MachineUnready, Unavailable, Conflict, IntegrityError)
+    kind = next((kind for kind in kinds if kind.exit_code == status), None)
+    if kind is None:
+        fault = machine_fault_in(said, target)
+        if fault is not None:
+            return fault
+    return (kind or CoalmineError)(f"{head}:\n{_last(lines[:own] if exited else lines)}")
+
+
+def _last(lines: list[str]) -> str:
+    return "\n".join([line for line in lines if line.strip()][-_LAST_LINES:])

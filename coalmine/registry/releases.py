@@ -1,0 +1,102 @@
+"""A release on disk, ready to serve: its manifest, its files by digest, its code.
+
+    <folder>/manifest.yaml              as the commit holds it
+    <folder>/files/<path>               every file of the manifest, verified
+    <folder>/code/pipelines/...         the code at the commit
+
+The folder is named by the manifest's digest and appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path, PurePosixPath
+
+from coalmine.errors import IntegrityError
+from coalmine.manifest import Manifest, ModelFile, manifest_path, parse_manifest
+from coalmine.registry.dvc import DvcProject
+from coalmine.registry.faults import machine_fault
+from coalmine.registry.repository import Repository
+
+CODE = "pipelines"
+_DIGEST_LENGTH = 12
+
+
+def materialise(repository: Repository, dvc: DvcProject, model: str, commit: str, into: Path) -> Path:
+    """The folder of the release that `commit` holds of `model`, made below `into` if need be.
+
+    Raises:
+        NotFound: no manifest at `commit`, or a file that nobody has.
+        RemoteUnavailable: a file is not on this machine, and the DVC remote cannot be reached.
+        IntegrityError: a file is not what the manifest says.
+        MachineUnready: `into` cannot be written.
+    """
+    path = manifest_path(model)
+    text = repository.read(commit, path)
+    manifest = parse_manifest(text.decode(), f"{path} at commit {commit[:12]}")
+    folder = into / hashlib.sha256(text).hexdigest()[:_DIGEST_LENGTH]
+    if not folder.is_dir():
+        try:
+            into.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=into, prefix=f".{folder.name}-") as unfinished:
+                whole = Path(unfinished) / folder.name
+                whole.mkdir()
+                (whole / "manifest.yaml").write_bytes(text)
+                repository.export(commit, [CODE], whole / "code")
+                _fetch(dvc, manifest, whole / "files")
+                _appear(whole, folder)
+        except OSError as error:
+            raise machine_fault(error, into) from error
+    _verify(manifest, folder / "files")
+    return folder
+
+
+def _fetch(dvc: DvcProject, manifest: Manifest, files: Path) -> None:
+    for file in manifest.files:
+        target = _place(file, files)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        dvc.fetch(file.md5, target)
+    _verify(manifest, files)
+
+
+def _appear(whole: Path, folder: Path) -> None:
+    """Another process may have made the same folder meanwhile: then that one stays."""
+    try:
+        os.rename(whole, folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        shutil.rmtree(whole)
+
+
+def _verify(manifest: Manifest, files: Path) -> None:
+    """
+    Raises:
+        IntegrityError: names the first file that differs.
+    """
+    for file in manifest.files:
+        place = _place(file, files)
+        try:
+            with place.open("rb") as stream:
+                found = hashlib.file_digest(stream, "sha256").hexdigest()
+        except FileNotFoundError:
+            found = "nothing"
+        except OSError as error:
+            raise machine_fault(error, place) from error
+        if found != file.sha256:
+            raise IntegrityError(
+                f"{file.path} of {manifest.model} {manifest.version} is not what was released: its manifest "
+                f"says sha256 {file.sha256}, and there is {found}. It will not be served. Find out who "
+                f"changed {place}, or the object {file.md5} in the DVC cache and remote; take it away and "
+                "run again"
+            )
+
+
+def _place(file: ModelFile, files: Path) -> Path:
+    path = PurePosixPath(file.path)
+    if path.is_absolute() or ".." in path.parts:
+        raise IntegrityError(f"the manifest names a file outside of the repository: {file.path}")
+    return files / path

@@ -1,0 +1,47 @@
+"""The names of releases and assignments as Git tags, in GTO's convention (`gto show` reads them).
+
+A release, `credit-risk@v1.4.2`, stands on the commit that recorded it. An assignment,
+`credit-risk#production#7`, says that this release was put there, as the seventh: it stands on
+the release's commit too, which is how GTO knows the version.
+"""
+
+from __future__ import annotations
+
+import re
+
+from coalmine.registry.repository import Repository
+
+_RELEASE = re.compile(r"(?P<model>[^@#]+)@v(?P<version>\d+\.\d+\.\d+)")
+_ASSIGNMENT = re.compile(r"(?P<model>[^@#]+)#(?P<environment>[^@#]+)#(?P<number>\d+)")
+
+
+def release_tag(model: str, version: str) -> str:
+    return f"{model}@v{version}"
+
+
+def assignment_tag(model: str, environment: str, number: int) -> str:
+    return f"{model}#{environment}#{number}"
+
+
+def is_registry_tag(name: str) -> bool:
+    """Whether the tag is one of these two kinds, not one of somebody's own."""
+    return bool(_RELEASE.fullmatch(name) or _ASSIGNMENT.fullmatch(name))
+
+
+def releases(repository: Repository, model: str) -> dict[str, str]:
+    """Version to commit, oldest version first."""
+    found = ((_RELEASE.fullmatch(name), sha) for name, sha in repository.tags().items())
+    versions = {match["version"]: sha for match, sha in found if match and match["model"] == model}
+    return dict(sorted(versions.items(), key=lambda item: tuple(map(int, item[0].split(".")))))
+
+
+def assignments(repository: Repository, model: str, environment: str) -> dict[int, str]:
+    """Number to the commit of the release that was put there, in order."""
+    found = ((_ASSIGNMENT.fullmatch(name), sha) for name, sha in repository.tags().items())
+    return dict(
+        sorted(
+            (int(match["number"]), sha)
+            for match, sha in found
+            if match and match["model"] == model and match["environment"] == environment
+        )
+    )

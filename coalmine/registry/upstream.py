@@ -1,0 +1,105 @@
+"""The branch on the Git remote: what it holds, what it lacks, and the push itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from coalmine.errors import RemoteUnavailable
+from coalmine.registry.faults import machine_fault_in
+from coalmine.registry.repository import Outcome, Repository
+
+# Another push holds the remote's locks at this moment.
+_TRANSIENT = ("cannot lock ref", "failed to update ref", "failed to lock", "incorrect old value provided")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why the remote took nothing, in its own words; `transient` when the same push may pass soon."""
+
+    words: str
+    transient: bool
+
+
+@dataclass(frozen=True)
+class Upstream:
+    repository: Repository
+    remote: str
+    branch: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.remote}/{self.branch}"
+
+    def tip(self) -> str | None:
+        """The remote's newest commit when it was last asked; None when it has none, or never was."""
+        found = self.repository.try_git("rev-parse", "--verify", "--quiet", f"refs/remotes/{self.name}")
+        return found.text if found.status == 0 else None
+
+    def unpushed(self) -> list[str]:
+        """The commits of HEAD that the remote's branch lacked when it was last asked, newest first."""
+        tip = self.tip()
+        return self.repository.git("rev-list", "--topo-order", "HEAD", *([f"^{tip}"] if tip else [])).split()
+
+    def has(self, commit: str) -> bool:
+        """Whether the remote's branch held `commit` when it was last asked."""
+        tip = self.tip()
+        if tip is None:
+            return False
+        return self.repository.try_git("merge-base", "--is-ancestor", commit, tip).status == 0
+
+    def has_moved_on(self) -> bool:
+        """Whether the remote holds commits that HEAD lacks."""
+        tip = self.tip()
+        if tip is None:
+            return False
+        return self.repository.try_git("merge-base", "--is-ancestor", tip, "HEAD").status != 0
+
+    def fetch(self) -> None:
+        """
+        Raises:
+            RemoteUnavailable: it cannot be reached.
+        """
+        refspec = f"+refs/heads/{self.branch}:refs/remotes/{self.name}"
+        outcome = self.repository.try_git("fetch", "--quiet", self.remote, refspec)
+        if outcome.status != 0 and "couldn't find remote ref" not in outcome.err:
+            raise self._unavailable(outcome)
+
+    def tags(self) -> dict[str, str]:
+        """The remote's tags, to the commits they stand on.
+
+        Raises:
+            RemoteUnavailable: it cannot be reached.
+        """
+        outcome = self.repository.try_git("ls-remote", "--tags", self.remote)
+        if outcome.status != 0:
+            raise self._unavailable(outcome)
+        lines = (line.split("\t") for line in outcome.text.splitlines())
+        # A peeled entry (`^{}`) follows its tag and replaces it.
+        return {ref.removeprefix("refs/tags/").removesuffix("^{}"): sha for sha, ref in lines}
+
+    def push(self, tags: Iterable[str]) -> Refusal | None:
+        """Branch and `tags`, all or nothing; None when the remote has them now.
+
+        Raises:
+            RemoteUnavailable: it cannot be reached.
+        """
+        heads = f"refs/heads/{self.branch}"
+        refspecs = [f"{heads}:{heads}", *(f"refs/tags/{tag}:refs/tags/{tag}" for tag in tags)]
+        outcome = self.repository.try_git("push", "--atomic", "--porcelain", self.remote, *refspecs)
+        if outcome.status == 0:
+            return None
+        refused = [line for line in outcome.text.splitlines() if line.startswith("!")]
+        if not refused:
+            raise self._unavailable(outcome)
+        remote_words = [line for line in outcome.err.splitlines() if line.startswith("remote:")]
+        words = "; ".join(" ".join(line.split("\t")[1:]) for line in refused)
+        said = " ".join([words, *(line.strip() for line in remote_words)])
+        return Refusal(said, transient=any(sign in said for sign in _TRANSIENT))
+
+    def _unavailable(self, outcome: Outcome) -> Exception:
+        said = outcome.err.strip()
+        return machine_fault_in(said, self.repository.top) or RemoteUnavailable(
+            f"The Git remote `{self.remote}` of {self.repository.top} cannot be reached. What is committed "
+            f"here stays; run again when it is back. Git said: {said}"
+        )

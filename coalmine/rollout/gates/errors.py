@@ -1,0 +1,87 @@
+"""The errors gate: the candidate must not fail more often than stable.
+
+A failure is a request without an answer: 4xx, 5xx, timeout, reset, refused. Noise that clients
+cause hits both arms alike; a candidate that refuses what stable accepts is worse. The method is
+in coalmine.statistics.comparison, the thresholds in coalmine.rollout.gates.combine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from coalmine.rollout.evidence import ArmCounts, Counters, Poll
+from coalmine.rollout.gates import GateReading
+from coalmine.statistics import saved
+from coalmine.statistics.comparison import Comparison
+from coalmine.statistics.eprocess import Null, TwoArmCounts
+
+# 5 % and .02 points worse than stable is no reason to roll back.
+ROLL_BACK = Null(ratio=1.05, delta=0.0002)
+PROMOTE_RATIO = 1.25
+
+
+@dataclass(frozen=True)
+class ErrorsGate:
+    comparison: Comparison
+    name: str = "errors"
+
+    @classmethod
+    def start(
+        cls,
+        roll_back: Null = ROLL_BACK,
+        promote_ratio: float = PROMOTE_RATIO,
+        history: Counters | None = None,
+        polls_per_start: int = 30,
+    ) -> Self:
+        """The gate before its first stage.
+
+        roll_back: how much worse than stable the candidate may be before it is rolled back.
+        history: what stable counted before the rollout; makes the gate faster, never laxer.
+        polls_per_start: the polls in a minute; a fault that starts late is looked for afresh
+            from each.
+        """
+        known = history or Counters(0, 0)
+        before = TwoArmCounts(0, known.requests, (0,), (known.failures,))
+        return cls(Comparison.start(roll_back, promote_ratio, before, polls_per_start))
+
+    def for_stage(self, margin: float) -> Self:
+        return replace(self, comparison=self.comparison.for_stage(margin))
+
+    def observe(self, poll: Poll) -> Self:
+        counts = TwoArmCounts(
+            poll.candidate.requests,
+            poll.stable.requests,
+            (_failures(poll.candidate),),
+            (_failures(poll.stable),),
+        )
+        return replace(self, comparison=self.comparison.with_poll(counts, poll.weight))
+
+    def reading(self) -> GateReading:
+        return GateReading(
+            self.name,
+            self.comparison.log_e_roll_back,
+            self.comparison.log_e_promote,
+            self.comparison.rollout.candidate_rate(event=0),
+            self.comparison.rollout.stable_rate(event=0),
+            self._sentence(),
+        )
+
+    def to_json(self) -> dict[str, object]:
+        return saved.to_json(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, object]) -> Self:
+        return saved.from_json(cls, data)
+
+    def _sentence(self) -> str:
+        seen = self.comparison.rollout
+        if not seen.candidate_requests:
+            return "no requests on the candidate yet"
+        candidate = f"{seen.candidate[0]:,} of {seen.candidate_requests:,} requests failed on the candidate"
+        return f"{candidate}, {seen.stable[0]:,} of {seen.stable_requests:,} on stable"
+
+
+def _failures(arm: ArmCounts) -> int:
+    # Two counters that are read one after the other may disagree by a request.
+    return min(arm.failures, arm.requests)

@@ -1,0 +1,142 @@
+"""The state of one rollout: all that a runner must know to go on where another one died.
+
+Sufficient statistics only. Law: `RolloutState.from_json(s.to_json()) == s`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from coalmine.rollout.evidence import Arm, Counters, Reading
+from coalmine.rollout.gates import Gate
+from coalmine.rollout.plan import gate_from_json
+from coalmine.slots import Slot
+
+
+class Phase(StrEnum):
+    INSTALLING = "installing"  # the candidate starts; users are all on stable
+    PROGRESSING = "progressing"  # in a stage
+    BAKING = "baking"  # all users on the candidate, stable ready to take them back
+    PROMOTING = "promoting"  # decided; the record is being written
+    ROLLING_BACK = "rolling_back"  # decided; users go back, then the record is written
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+
+    @property
+    def ended(self) -> bool:
+        return self in (Phase.PROMOTED, Phase.ROLLED_BACK)
+
+    @property
+    def deciding(self) -> bool:
+        """Not decided yet: a person may still abort, promote or pause."""
+        return self in (Phase.INSTALLING, Phase.PROGRESSING, Phase.BAKING)
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Requests of both arms together, counted since the rollout began."""
+
+    requests: int = 0
+    seconds: float = 0.0
+
+    @property
+    def requests_per_s(self) -> float:
+        return self.requests / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class RolloutState:
+    """
+    stage: index into the plan's stages; meaningful while PROGRESSING and after.
+    weight_percent: the candidate's share that was asked of the router.
+    base: the reading that the next poll's counts start from; None: take a new one first.
+    entered_at_s: when this phase, or this stage, began.
+    measured_at_s: when candidate traffic was last measured.
+    held: why the stage does not move on, for people; None when nothing holds it.
+    reason: why it ended, or is ending, as it does.
+    """
+
+    candidate: Slot
+    has_stable: bool
+    phase: Phase
+    entered_at_s: float
+    measured_at_s: float
+    stage: int = 0
+    weight_percent: int = 0
+    base: Reading | None = None
+    traffic: Traffic = Traffic()
+    gates: tuple[Gate, ...] = ()
+    paused: bool = False
+    held: str | None = None
+    reason: str = ""
+    events: int = 0  # how many were told so far
+    polls: int = 0  # how many the gates have seen so far
+
+    @classmethod
+    def begin(cls, candidate: Slot, *, has_stable: bool, now_s: float) -> RolloutState:
+        return cls(candidate, has_stable, Phase.INSTALLING, now_s, now_s)
+
+    def entering(self, phase: Phase, now_s: float, **changes: Any) -> RolloutState:
+        """`phase` from now on; a changed weight needs a new base, since no poll may straddle it."""
+        return replace(
+            self, phase=phase, entered_at_s=now_s, measured_at_s=now_s, held=None, base=None, **changes
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "candidate": self.candidate,
+            "has_stable": self.has_stable,
+            "phase": self.phase,
+            "entered_at_s": self.entered_at_s,
+            "measured_at_s": self.measured_at_s,
+            "stage": self.stage,
+            "weight_percent": self.weight_percent,
+            "base": None if self.base is None else _reading_to_json(self.base),
+            "traffic": {"requests": self.traffic.requests, "seconds": self.traffic.seconds},
+            "gates": [gate.to_json() for gate in self.gates],
+            "paused": self.paused,
+            "held": self.held,
+            "reason": self.reason,
+            "events": self.events,
+            "polls": self.polls,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> RolloutState:
+        base = content["base"]
+        return cls(
+            **{
+                **content,
+                "candidate": Slot(content["candidate"]),
+                "phase": Phase(content["phase"]),
+                "base": None if base is None else _reading_from_json(base),
+                "traffic": Traffic(**content["traffic"]),
+                "gates": tuple(gate_from_json(gate) for gate in content["gates"]),
+            }
+        )
+
+
+def _reading_to_json(reading: Reading) -> dict[str, Any]:
+    return {
+        "at_s": reading.at_s,
+        "epoch": reading.epoch,
+        "arms": {
+            arm.value: {
+                "requests": counters.requests,
+                "failures": counters.failures,
+                "durations": [list(bucket) for bucket in counters.durations],
+            }
+            for arm, counters in reading.arms.items()
+        },
+    }
+
+
+def _reading_from_json(content: Mapping[str, Any]) -> Reading:
+    arms = {
+        Arm(name): Counters(c["requests"], c["failures"], tuple((le, n) for le, n in c["durations"]))
+        for name, c in content["arms"].items()
+    }
+    return Reading(content["at_s"], content["epoch"], arms)

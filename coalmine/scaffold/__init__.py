@@ -1,0 +1,1 @@
+"""What people start from: `coalmine init`, `coalmine new model`, `coalmine new dataset`."""

@@ -1,0 +1,40 @@
+"""The address that a server will listen on, taken before anything heavy is loaded.
+
+Bound, not listening: until the model is ready connections are refused, so nobody waits for a
+server that may never come up, and a port in use is known at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from coalmine.errors import InputError, MachineUnready
+
+
+def take_port(host: str, port: int) -> socket.socket:
+    """A socket bound to the address, not listening yet. Port 0 takes a free one.
+
+    Raises:
+        InputError: no such host or port.
+        MachineUnready: the port is in use, or not ours to take.
+    """
+    if not 0 <= port <= 65535:
+        raise InputError(f"--port {port} is no port: they go from 1 to 65535, and 0 takes a free one")
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as error:
+        raise InputError(f"--host {host} cannot be resolved: {error.strerror}") from error
+    taken = socket.socket(family, socket.SOCK_STREAM)
+    # Connections that linger from an earlier server do not block the port; a live server does.
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        taken.bind(address)
+    except OSError as error:
+        taken.close()
+        if error.errno == errno.EADDRINUSE:
+            raise MachineUnready(
+                f"port {port} of {host} is in use by another process: end that one, or choose another --port"
+            ) from error
+        raise MachineUnready(f"port {port} of {host} cannot be taken: {error.strerror}") from error
+    return taken

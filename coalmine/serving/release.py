@@ -1,0 +1,146 @@
+"""A release from its folder, verified: nothing is served that the manifest does not vouch for.
+
+    <release>/manifest.yaml
+    <release>/files/<path as in the manifest>
+    <release>/code/                             the code of the release's commit
+
+Every byte is checked before it is used, no type is built that the manifest does not trust,
+and the model must answer the manifest's example as it did when it was released.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import math
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from coalmine.errors import IntegrityError, NotFound
+from coalmine.evaluation import model_file
+from coalmine.manifest import Manifest, parse_manifest
+from coalmine.serving.predictor import Predictor
+from coalmine.serving.refusal import Refusal
+
+MODEL_SUFFIX = ".skops"
+TOLERANCE = 1e-9  # another processor may round the last digits differently
+
+
+def load_release(folder: Path) -> Predictor:
+    """
+    Raises:
+        NotFound: no release there.
+        IntegrityError: files, types or answers that are not what the manifest says.
+    """
+    manifest = _read_manifest(folder)
+    for file in manifest.files:
+        _verify(folder / "files" / file.path, file.sha256)
+    # First, so that the release's transformers win over those of the folder it was started in.
+    sys.path.insert(0, str((folder / "code").resolve()))
+    try:
+        model = model_file.load(_model_path(folder, manifest), manifest.trusted_types)
+        _keep_to_one_thread(model)
+        predictor = Predictor(manifest, model)
+        self_check(predictor)
+    except IntegrityError as error:
+        raise IntegrityError(f"{error}{_other_libraries(manifest)}") from error
+    return predictor
+
+
+def self_check(predictor: Predictor) -> None:
+    """The manifest's example, asked the way that users ask.
+
+    Raises:
+        IntegrityError: the model does not answer as it did when it was released.
+    """
+    manifest = predictor.manifest
+    named = f"{manifest.model} {manifest.version} does not answer its manifest's example as it did at release"
+    tensors = [
+        {
+            "name": each.name,
+            "shape": [1],
+            "datatype": each.datatype,
+            "data": [manifest.example.inputs.get(each.name)],
+        }
+        for each in manifest.inputs
+    ]
+    try:
+        found = predictor.predict(predictor.parse({"inputs": tensors}).frame).outputs
+    except Refusal as refusal:
+        raise IntegrityError(f"{named}: {refusal}") from refusal
+    for output in manifest.outputs:
+        wanted = manifest.example.outputs.get(output.name)
+        got = found[output.name].tolist()[0] if output.name in found else None
+        if not _is_same(wanted, got):
+            raise IntegrityError(f"{named}: `{output.name}` is {got}, and was {wanted}")
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / "manifest.yaml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFound(f"{path} does not exist: --release must name a folder that holds a release") from error
+    return parse_manifest(text, str(path))
+
+
+def _verify(path: Path, sha256: str) -> None:
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise IntegrityError(
+            f"{path} is missing, though the manifest names it: fetch the release again"
+        ) from error
+    if found != sha256:
+        raise IntegrityError(
+            f"{path} is not the file that was released (sha256 {found[:12]}..., the manifest says "
+            f"{sha256[:12]}...): fetch the release again"
+        )
+
+
+def _model_path(folder: Path, manifest: Manifest) -> Path:
+    paths = [file.path for file in manifest.files if file.path.endswith(MODEL_SUFFIX)]
+    if len(paths) != 1:
+        raise IntegrityError(
+            f"the manifest of {manifest.model} {manifest.version} names {len(paths)} {MODEL_SUFFIX} files: "
+            "a release has exactly one"
+        )
+    return folder / "files" / paths[0]
+
+
+def _keep_to_one_thread(model: Any) -> None:
+    """Starting threads for one row takes longer than its prediction."""
+    parameters = model.get_params() if hasattr(model, "get_params") else {}
+    threads = [name for name in parameters if name.split("__")[-1] == "n_jobs"]
+    if threads:
+        model.set_params(**dict.fromkeys(threads, 1))
+
+
+def _other_libraries(manifest: Manifest) -> str:
+    """Which versions differ from those at release: the likeliest reason when a model fails to load."""
+    here = {
+        name: platform.python_version() if name == "python" else _version(name)
+        for name in manifest.environment
+    }
+    differing = [
+        f"{name} {was} (here {here[name]})" for name, was in manifest.environment.items() if here[name] != was
+    ]
+    return f". It was released with {', '.join(differing)}" if differing else ""
+
+
+def _version(library: str) -> str:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _is_same(wanted: Any, got: Any) -> bool:
+    if isinstance(wanted, list) and isinstance(got, list):
+        return len(wanted) == len(got) and all(map(_is_same, wanted, got))
+    if isinstance(wanted, float) and isinstance(got, (int, float)):
+        return math.isclose(wanted, got, rel_tol=0, abs_tol=TOLERANCE)
+    return bool(wanted == got)

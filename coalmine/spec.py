@@ -1,0 +1,370 @@
+"""The files that people write: models/<model>/model.yaml and data/<dataset>/dataset.yaml.
+
+Text enters here once and leaves as frozen values. Every unknown key is refused with the
+nearest known one; DVC stages depend on single keys of model.yaml, so an edit of `rollout`
+retrains nothing. What the rules are applied to (rows, models, traffic) stands elsewhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from coalmine.errors import NotFound, SpecError
+
+NAME = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"  # what GTO tags, Kubernetes names and Envoy clusters all take
+
+# libyaml reads a manifest ten times faster; where a wheel lacks it, the result is the same.
+YAML_LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+Name = Annotated[str, Field(pattern=NAME, max_length=40)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Spec(BaseModel):
+    # Built when first used: a command looks at one or two of them.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+class Task(StrEnum):
+    BINARY = "binary"
+    MULTICLASS = "multiclass"
+    REGRESSION = "regression"
+
+
+# --- data/<dataset>/dataset.yaml -------------------------------------------------------
+
+
+class ColumnType(StrEnum):
+    INTEGER = "integer"
+    NUMBER = "number"
+    STRING = "string"
+    BOOLEAN = "boolean"
+    DATETIME = "datetime"
+
+
+class Column(Spec):
+    """One column and its checks. `missing` is the largest share of missing values, 0 means none."""
+
+    type: ColumnType
+    description: str = ""
+    missing: float = Field(0.0, ge=0, le=1)
+    minimum: float | None = None
+    maximum: float | None = None
+    values: tuple[str | int | bool, ...] | None = None
+    unique: bool = False
+
+    @model_validator(mode="after")
+    def _checks_fit_the_type(self) -> Column:
+        numeric = self.type in (ColumnType.INTEGER, ColumnType.NUMBER)
+        if not numeric and (self.minimum is not None or self.maximum is not None):
+            raise ValueError(f"`minimum` and `maximum` are for numbers, and this column is {self.type}")
+        if self.type is ColumnType.STRING and not all(isinstance(value, str) for value in self.values or ()):
+            raise ValueError(
+                "`values` of a string column must be quoted: YAML reads no as false, 1 as a number"
+            )
+        return self
+
+
+class Source(Spec):
+    """Where partitions come from: exactly one of the two.
+
+    python: dotted path of a module with `partitions() -> list[str]` and
+        `load(partition: str) -> pandas.DataFrame`.
+    files: path or URL of CSV or Parquet files, with `{partition}` where there are several; one
+        file of a dataset with a `period` is split by its `time` column.
+    """
+
+    python: str | None = None
+    files: str | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Source:
+        if (self.python is None) == (self.files is None):
+            raise ValueError("give exactly one of `python` and `files`")
+        return self
+
+
+class PartitionPeriod(StrEnum):
+    """What a partition's name means; `none` is one file without a time."""
+
+    NONE = "none"
+    DAY = "day"  # 2013-01-31
+    MONTH = "month"  # 2013-01
+    YEAR = "year"  # 2013
+
+
+class DatasetSpec(Spec):
+    schema_version: Literal[1] = 1
+    name: Name
+    description: str = ""
+    owner: str = ""
+    licence: str = ""
+    source: Source
+    period: PartitionPeriod = PartitionPeriod.NONE
+    time: str | None = None  # the column that must lie within the partition's period
+    key: tuple[str, ...] = ()  # columns that together name a row of a partition
+    group: str | None = None  # rows of one group are not independent (flights: the day)
+    columns: dict[str, Column]
+
+    @model_validator(mode="after")
+    def _columns_exist(self) -> DatasetSpec:
+        for name in (*self.key, *filter(None, (self.group, self.time))):
+            if name not in self.columns:
+                raise ValueError(f"column `{name}` is named but not described under `columns`")
+        if self.period is not PartitionPeriod.NONE and self.time is None:
+            raise ValueError("a dataset with a `period` needs `time`, the column it goes by")
+        return self
+
+
+# --- models/<model>/model.yaml ---------------------------------------------------------
+
+
+class Split(Spec):
+    """How rows become train and test. Required, since DVC watches the key.
+
+    Partitioned datasets: the newest `test_partitions` are the test, the `train_partitions`
+    before them are trained on. Others: `test_share` of the rows, chosen by a hash of the row
+    and `seed`, so that a row keeps its side when the file grows.
+    rows: `all`, or `complete` to leave out rows with a missing feature, in train and test.
+    """
+
+    train_partitions: int = Field(3, ge=1)
+    test_partitions: int = Field(1, ge=1)
+    test_share: Share = 0.25
+    seed: int = 0
+    rows: Literal["all", "complete"] = "all"
+
+
+class EstimatorSpec(Spec):
+    """A scikit-learn estimator by dotted path. A mapping with the key `class`, anywhere inside
+    `params`, is built in the same way (pipelines, column transformers)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, populate_by_name=True)
+
+    class_path: str = Field(alias="class")
+    params: dict[str, Any] = {}
+
+
+class Tuning(Spec):
+    """Search over `search`, a mapping from scikit-learn parameter names (`step__depth`) to values."""
+
+    search: dict[str, list[Any]]
+    budget: int = Field(20, ge=1)  # candidates tried
+    folds: int = Field(3, ge=2)  # time-ordered where the dataset has a time
+    metric: str
+    seed: int = 0
+
+
+class Bound(Spec):
+    """Absolute bounds on a metric of the challenger: its point estimate must lie within."""
+
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+class AgainstChampion(Spec):
+    """The challenger's gain on the champion (positive is better, whatever the metric's direction)
+    must exceed `gain` with the evaluation's confidence. 0: must be better. -0.005: may lose 0.005."""
+
+    gain: float = 0.0
+
+
+class Slices(Spec):
+    """Columns by whose values the challenger is compared too; the gain is corrected for their number.
+    Slices with fewer than `minimum_rows` rows are reported, not judged."""
+
+    columns: tuple[str, ...] = ()
+    metric: str | None = None  # default: the first of `metrics`
+    gain: float = -0.02
+    minimum_rows: int = Field(500, ge=1)
+
+
+class Evaluation(Spec):
+    metrics: tuple[str, ...] = Field(min_length=1)
+    bounds: dict[str, Bound] = {}
+    against_champion: dict[str, AgainstChampion] = {}
+    slices: Slices = Slices()
+    confidence: Share = 0.95
+    resamples: int = Field(500, ge=100)
+    seed: int = 0
+
+
+class Resources(Spec):
+    cpu: str = "1"
+    memory: str = "512Mi"
+
+
+class Serving(Spec):
+    timeout_s: float = Field(2.0, gt=0)  # an answer that takes longer is a failure
+    replicas: int = Field(1, ge=1)
+    resources: Resources = Resources()
+
+
+class GateSpec(Spec):
+    """One gate. What is left out takes the gate's default (docs/gates.md)."""
+
+    gate: Literal["errors", "latency"]
+    margin: float | None = Field(None, gt=0, lt=1)  # promote: the last stage's margin
+    worst_ratio: float | None = Field(None, ge=1)  # roll back beyond worst_ratio x stable + worst_difference
+    worst_difference: float | None = Field(None, ge=0, lt=1)
+
+
+class Rollout(Spec):
+    """How a release reaches the users. Weights in percent of the requests, seconds elsewhere."""
+
+    strategy: Literal["canary"] = "canary"
+    stages: tuple[int, ...] = (5, 25, 50)
+    bake_s: float = Field(30.0, gt=0)
+    poll_s: float = Field(2.0, ge=0.1)
+    hold_budget_s: float = Field(3600.0, gt=0)  # the longest a stage may stay undecided
+    no_data_budget_s: float = Field(600.0, gt=0)  # the longest without a usable measurement
+    progress_deadline_s: float = Field(120.0, gt=0)  # the longest a candidate may take to be ready
+    gates: tuple[GateSpec, ...] = (GateSpec(gate="errors"), GateSpec(gate="latency"))
+
+    @model_validator(mode="after")
+    def _can_end(self) -> Rollout:
+        if not self.stages or list(self.stages) != sorted(set(self.stages)):
+            raise ValueError("`stages` must be weights that grow, such as [5, 25, 50]")
+        if not (self.stages[0] >= 1 and self.stages[-1] < 100):
+            raise ValueError("`stages` must lie between 1 and 99: the bake at 100 follows by itself")
+        if len({gate.gate for gate in self.gates}) != len(self.gates) or not self.gates:
+            raise ValueError("`gates` must name at least one gate, each once")
+        return self
+
+
+class ModelSpec(Spec):
+    schema_version: Literal[1] = 1
+    name: Name
+    description: str = ""
+    owner: str = ""
+    dataset: Name
+    task: Task
+    target: str
+    features: tuple[str, ...] = Field(min_length=1)
+    split: Split
+    estimator: EstimatorSpec
+    tuning: Tuning | None  # null: off
+    evaluation: Evaluation
+    serving: Serving = Serving()
+    rollout: Rollout = Rollout()
+
+    @model_validator(mode="after")
+    def _no_leak(self) -> ModelSpec:
+        if self.target in self.features:
+            raise ValueError(
+                f"`features` holds the target `{self.target}`: the model would be told the answer"
+            )
+        if len(set(self.features)) != len(self.features):
+            raise ValueError("`features` names a column twice")
+        return self
+
+
+# --- reading ---------------------------------------------------------------------------
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def load_model_spec(repository: Path, model: str) -> ModelSpec:
+    """
+    Raises:
+        NotFound: no such model; names the ones there are.
+        SpecError: what is wrong in the file, where, and how to mend it.
+    """
+    path = Path("models") / model / "model.yaml"
+    spec = load_spec(ModelSpec, repository, path, _known(repository, "models", "model.yaml"))
+    if spec.name != model:
+        raise SpecError(f"{path}: `name` is {spec.name}, but the folder is {model}: make them the same")
+    return spec
+
+
+def load_dataset_spec(repository: Path, dataset: str) -> DatasetSpec:
+    """
+    Raises:
+        NotFound: no such dataset; names the ones there are.
+        SpecError: what is wrong in the file, where, and how to mend it.
+    """
+    path = Path("data") / dataset / "dataset.yaml"
+    spec = load_spec(DatasetSpec, repository, path, _known(repository, "data", "dataset.yaml"))
+    if spec.name != dataset:
+        raise SpecError(f"{path}: `name` is {spec.name}, but the folder is {dataset}: make them the same")
+    return spec
+
+
+def model_names(repository: Path) -> list[str]:
+    return _known(repository, "models", "model.yaml")
+
+
+def dataset_names(repository: Path) -> list[str]:
+    return _known(repository, "data", "dataset.yaml")
+
+
+def load_spec(kind: type[S], repository: Path, path: Path, known: list[str]) -> S:
+    """`path` (from the top of `repository`) as a `kind`; `known` is named when there is no such file."""
+    try:
+        text = (repository / path).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        there = f"There are: {', '.join(known)}." if known else "There is none yet."
+        raise NotFound(f"{path} does not exist. {there}") from error
+    return parse_spec(kind, text, str(path))
+
+
+def parse_spec(kind: type[S], text: str, where: str) -> S:
+    """
+    Raises:
+        SpecError: every fault of `text`, one line each, with the nearest known key.
+    """
+    try:
+        content = yaml.load(text, Loader=YAML_LOADER)
+    except yaml.YAMLError as error:
+        raise SpecError(f"{where} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise SpecError(f"{where} must be a mapping of keys to values")
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        faults = [_fault(kind, fault["loc"], fault["type"], fault["msg"]) for fault in error.errors()]
+        raise SpecError("\n".join(f"{where}: {fault}" for fault in faults)) from error
+
+
+def _fault(kind: type[BaseModel], location: tuple[int | str, ...], type_: str, message: str) -> str:
+    path = ".".join(str(part) for part in location)
+    if type_ == "extra_forbidden":
+        keys = _keys_at(kind, location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), keys, n=1, cutoff=0.5)
+        hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(keys)}"
+        return f"unknown key `{path}`: {hint}"
+    if type_ == "missing":
+        return f"`{path}` is missing"
+    said = message.removeprefix("Value error, ")
+    return f"`{path}`: {said}" if path else said
+
+
+def _keys_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys that are known at `location` inside `kind`."""
+    for part in location:
+        for name, field in kind.model_fields.items():
+            if part in (name, field.alias):
+                inner = _model_within(field.annotation)
+                if inner is not None:
+                    kind = inner
+    return [field.alias or name for name, field in kind.model_fields.items()]
+
+
+def _model_within(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _model_within(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def _known(repository: Path, folder: str, file: str) -> list[str]:
+    return sorted(path.parent.name for path in (repository / folder).glob(f"*/{file}"))

@@ -1,0 +1,97 @@
+"""The candidate against stable on the same counted events: both questions, and the evidence so far.
+
+What gates on counts have in common. A gate says which events to count and puts the evidence
+into words; this holds the two e-processes, what their bets rest on, and the rules of a rollout:
+roll-back evidence carries over from stage to stage, promote evidence starts anew with each,
+and a poll in which an arm had no request shows nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from coalmine.statistics.eprocess import EProcess, Null, Question, TwoArmCounts
+from coalmine.statistics.intervals import upper_limit
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Immutable; `log_e_...` is the evidence as of the last poll in which both arms had requests.
+
+    rollout: everything counted since the rollout began.
+    history: stable's counts from before the rollout; the bets rest on them too.
+    stable_limits: for each event the 99 % upper confidence limit of stable's rate, fixed when stable
+        loses its traffic to the candidate (the bake). Both questions are then asked against it.
+        To promote this proves less than a poll of both arms: the stage before has proved the rest.
+    """
+
+    roll_back: EProcess
+    promote: EProcess
+    rollout: TwoArmCounts
+    history: TwoArmCounts
+    log_e_roll_back: float = 0.0
+    log_e_promote: float = 0.0
+    stable_limits: tuple[float, ...] | None = None
+
+    @classmethod
+    def start(
+        cls, roll_back: Null, promote_ratio: float, history: TwoArmCounts, polls_per_start: int
+    ) -> Self:
+        """Before the first stage. Until `for_stage` the margin is 0, the strictest."""
+        events = len(history.stable)
+        return cls(
+            EProcess.start(Question.ROLL_BACK, roll_back, events, polls_per_start),
+            EProcess.start(Question.PROMOTE, Null(promote_ratio, 0.0), events, polls_per_start),
+            TwoArmCounts(0, 0, (0,) * events, (0,) * events),
+            history,
+        )
+
+    def for_stage(self, margin: float) -> Self:
+        null = replace(self.promote.null, delta=margin)
+        events = len(self.rollout.stable)
+        promote = EProcess.start(Question.PROMOTE, null, events, self.promote.polls_per_start)
+        return replace(self, promote=promote, log_e_promote=0.0, stable_limits=None)
+
+    def with_events(self, rollout: TwoArmCounts, history: TwoArmCounts) -> Self:
+        """The same evidence, betting from now on on other events, of which this much was counted.
+
+        Each e-process may turn to another event whenever it does so before seeing the poll.
+        """
+        return replace(self, rollout=rollout, history=history, stable_limits=None)
+
+    def with_poll(self, counts: TwoArmCounts, weight: float) -> Self:
+        """After one more poll; `weight` is the candidate's intended share, 1 when stable has none."""
+        # Stable has no traffic to be compared with: against what it last was.
+        if weight == 1:
+            return self._with_candidate_poll(counts)
+        past = self.history + self.rollout
+        after = replace(
+            self,
+            roll_back=self.roll_back.with_poll(counts, weight, past),
+            promote=self.promote.with_poll(counts, weight, past),
+            rollout=self.rollout + counts,
+        )
+        # The e-processes bet on every poll: to leave some out by how the routing fell would break
+        # their guarantee. What they say is told, and acted on, only when both arms have spoken.
+        return after._told() if counts.candidate_requests and counts.stable_requests else after
+
+    def _with_candidate_poll(self, counts: TwoArmCounts) -> Self:
+        limits = self.stable_limits or self._stable_limits_now()
+        past = self.history + self.rollout
+        after = replace(
+            self,
+            roll_back=self.roll_back.with_candidate_poll(counts, limits, past),
+            promote=self.promote.with_candidate_poll(counts, limits, past),
+            rollout=self.rollout + counts,
+            stable_limits=limits,
+        )
+        return after._told() if counts.candidate_requests else after
+
+    def _told(self) -> Self:
+        return replace(self, log_e_roll_back=self.roll_back.log_e, log_e_promote=self.promote.log_e)
+
+    def _stable_limits_now(self) -> tuple[float, ...]:
+        # A rollout that never gave stable any traffic has only the history to go by.
+        known = self.rollout if self.rollout.stable_requests else self.history
+        return tuple(upper_limit(known.stable, known.stable_requests).tolist())

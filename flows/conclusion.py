@@ -1,0 +1,55 @@
+"""How a flow run ends, as its users see it in the list of runs.
+
+The names are events too, to which a Prefect automation can react: `prefect.flow-run.RolledBack`.
+A kept champion and a release that was rolled back are no errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, assert_never
+
+from prefect import State, get_run_logger
+from prefect.states import Cancelled, Completed, Failed
+
+from coalmine.errors import AlreadyRunning, CoalmineError
+from coalmine.operations.deliver import Delivered
+from coalmine.operations.record import Recorded
+from coalmine.operations.rollback import RolledBack
+
+Result = Recorded | Delivered | RolledBack
+
+
+def conclude(act: Callable[[], Result]) -> State[Any]:
+    """Carry `act` out; the state that its flow run ends in."""
+    try:
+        return _state(act())
+    except AlreadyRunning as error:
+        return Cancelled(message=str(error))  # another run does it
+    except CoalmineError as error:
+        get_run_logger().error(str(error))
+        return Failed(message=str(error))
+
+
+def _state(result: Result) -> State[Any]:
+    match result:
+        case Recorded():
+            return _of_retraining(result)
+        case Delivered(rollout=None):
+            return Completed(name="Unchanged", message=f"{result.model} {result.version} serves already.")
+        case Delivered():
+            name = "Promoted" if result.promoted else "RolledBack"
+            return Completed(name=name, message=f"{result.model} {result.version}: {result.reason}.")
+        case RolledBack():
+            message = f"{result.model}: everybody is back on {result.now}, after {result.before}."
+            return Completed(name="RolledBack", message=message)
+        case _:
+            assert_never(result)
+
+
+def _of_retraining(recorded: Recorded) -> State[Any]:
+    if not recorded.changed:
+        serves = recorded.version or recorded.champion
+        return Completed(name="Unchanged", message=f"Nothing changed for {recorded.model} since {serves}.")
+    name = "Kept" if recorded.version is None else "Released"
+    return Completed(name=name, message=" ".join(recorded.reasons))

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from coalmine.audit.attribution import to_trailer
+from coalmine.audit.journal import FileJournal, begin
+from coalmine.audit.record import GitRecord
+from coalmine.manifest import Trigger, dump_manifest, manifest_path
+from coalmine.registry.commits import Change, Tag, publish
+from coalmine.registry.repository import Repository
+from coalmine.registry.tags import release_tag
+from coalmine.settings import GitSettings
+from coalmine.slots import SlotRelease, Slots, dump_slots, parse_slots, slots_path
+from tests.audit.fake_rollouts import STARTED_AT_S, FakeRollout, make_manifest, write_rollout
+
+MODEL, ENVIRONMENT = "flight-delay", "local"
+SLOTS = slots_path(ENVIRONMENT, MODEL)
+
+FIRST = FakeRollout(version="1.0.0", stable_version=None, started_at_s=STARTED_AT_S - 7200)
+GOOD = FakeRollout()
+BAD = FakeRollout(
+    version="2.0.0",
+    stable_version="1.1.0",
+    failure_rates=(0.12, 0.001),
+    who="Sam",
+    started_at_s=STARTED_AT_S + 7200,
+)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> FileJournal:
+    return FileJournal(begin(tmp_path, FakeRollout().about))
+
+
+@dataclass
+class World:
+    """A clone with a bare remote, in which releases and rollouts happen, one hour after the other."""
+
+    top: Path
+    remote: Path
+    monkeypatch: pytest.MonkeyPatch
+    now_s: float = STARTED_AT_S - 86_400
+    releases: dict[str, SlotRelease] = field(default_factory=dict)
+
+    @property
+    def repository(self) -> Repository:
+        return Repository.open(self.top)
+
+    def at(self, now_s: float) -> None:
+        """Commits made from now on are made at that time."""
+        self.now_s = now_s
+        date = datetime.fromtimestamp(now_s, UTC).isoformat()
+        self.monkeypatch.setenv("GIT_COMMITTER_DATE", date)
+        self.monkeypatch.setenv("GIT_AUTHOR_DATE", date)
+
+    def git(self, *arguments: str, top: Path | None = None) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=top or self.top, capture_output=True, text=True, check=True
+        )
+        return done.stdout.rstrip("\n")
+
+    def publish(
+        self, subject: str, contents: Mapping[Path, str], trailers: Mapping[str, str], *tags: Tag
+    ) -> str:
+        for path, text in contents.items():
+            (self.top / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.top / path).write_text(text, encoding="utf-8")
+        change = Change(tuple(contents), subject, trailers=trailers, tags=tags)
+        return publish(self.repository, change, "origin", "main")
+
+    def decide(self, version: str, decision: str, who: Trigger) -> str:
+        self.at(self.now_s + 3600)
+        manifest = make_manifest(version)
+        trailers = {
+            "Model": MODEL,
+            "Version": version,
+            "Decision": decision,
+            "Triggered-By": to_trailer(who),
+        }
+        tag = Tag(release_tag(MODEL, version), f"{MODEL} {version}")
+        if decision == "keep":
+            report = Path("models") / MODEL / "decision.yaml"
+            return self.publish(
+                f"Keep the champion of {MODEL}", {report: f"kept against {version}\n"}, trailers
+            )
+        text = dump_manifest(manifest)
+        commit = self.publish(f"Release {MODEL} {version}", {manifest_path(MODEL): text}, trailers, tag)
+        self.releases[version] = SlotRelease(
+            version=version,
+            commit=commit,
+            model_digest=manifest.digest,
+            dataset_digests={"flights": manifest.dataset.md5},
+        )
+        return commit
+
+    def slots(self) -> Slots:
+        path = self.top / SLOTS
+        if not path.exists():
+            return Slots(environment=ENVIRONMENT, model=MODEL)
+        return parse_slots(path.read_text(), str(path))
+
+    def commit_file(self, path: Path, text: str) -> str:
+        """As a person does it, with git alone."""
+        (self.top / path).write_text(text, encoding="utf-8")
+        self.git("commit", "-qm", "by hand", "--", str(path))
+        return self.git("rev-parse", "HEAD")
+
+    def put_slots(self, slots: Slots, subject: str, trailers: Mapping[str, str]) -> str:
+        return self.publish(subject, {SLOTS: dump_slots(slots)}, trailers)
+
+    def start(self, fake: FakeRollout) -> Path:
+        """The release in the candidate's slot, and the rollout's folder as its runner left it."""
+        who = fake.about.triggered_by
+        self.decide(fake.version, "release", who)
+        self.at(fake.started_at_s)
+        candidate = self.slots().with_candidate(self.releases[fake.version])
+        trailers = {
+            "Model": MODEL,
+            "Version": fake.version,
+            "Environment": ENVIRONMENT,
+            "Rollout": fake.about.id,
+        }
+        self.put_slots(candidate, f"Roll out {MODEL} {fake.version}", trailers)
+        return write_rollout(self.top, fake)
+
+    def record(self, folder: Path) -> GitRecord:
+        return GitRecord(self.repository, folder, GitSettings())
+
+    def promote(self, fake: FakeRollout) -> Path:
+        folder = self.start(fake)
+        self.at(fake.started_at_s + 120)
+        self.record(folder).promote()
+        return folder
+
+    def reject(self, fake: FakeRollout, reason: str) -> Path:
+        folder = self.start(fake)
+        self.at(fake.started_at_s + 60)
+        self.record(folder).reject(reason)
+        return folder
+
+
+def make_world(folder: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """One commit, pushed."""
+    config = folder / "gitconfig"
+    config.write_text("[user]\nname = Ada\nemail = ada@example.com\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", "/dev/null")
+    world = World(folder / "clone", folder / "remote.git", monkeypatch)
+    world.at(world.now_s)
+    world.top.mkdir()
+    world.git("init", "-q", "-b", "main")
+    world.git("init", "-q", "--bare", "-b", "main", str(world.remote))
+    world.git("remote", "add", "origin", "../remote.git")
+    (world.top / ".gitignore").write_text(".coalmine/\n")
+    world.git("add", ".gitignore")
+    world.git("commit", "-qm", "First commit")
+    world.git("push", "-q", "origin", "main")
+    return world
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return make_world(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def _served_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        world = make_world(tmp_path_factory.mktemp("served"), monkeypatch)
+        world.promote(FIRST)
+        yield world
+
+
+@pytest.fixture
+def serving(_served_once: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A world of the test's own in which 1.0.0 serves."""
+    return copy_world(_served_once, tmp_path, monkeypatch)
+
+
+def copy_world(world: World, folder: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    shutil.copytree(world.top.parent, folder, dirs_exist_ok=True)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(folder / "gitconfig"))
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", "/dev/null")
+    copy = World(folder / "clone", folder / "remote.git", monkeypatch, world.now_s, dict(world.releases))
+    copy.at(copy.now_s)
+    return copy

@@ -1,0 +1,71 @@
+"""Which journals of this machine are of a rollout that has not ended, and which only look like it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from coalmine.audit.journal import begin
+from coalmine.operations.unfinished import half_recorded_rollout, open_rollout, unfinished_rollout
+from coalmine.operations.workspace import Workspace
+from coalmine.scaffold.repository import init
+from coalmine.slots import Slot, SlotRelease, Slots
+from tests.audit.fake_rollouts import FakeRollout, write_rollout
+
+RUNNING = FakeRollout(ends=False)
+AT_REST = Slots(
+    environment=RUNNING.environment,
+    model=RUNNING.model,
+    stable=Slot.BLUE,
+    releases={Slot.BLUE: SlotRelease(version="1.0.0", commit="c0", model_digest="d0")},
+)
+UNDER_WAY = AT_REST.with_candidate(SlotRelease(version=RUNNING.version, commit="c1", model_digest="d1"))
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "Kim")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "kim@example.org")
+    monkeypatch.syspath_prepend(str(tmp_path))  # opening a workspace adds its top; this takes it off again
+    init(tmp_path / "work", examples=())
+    return Workspace.open(tmp_path / "work")
+
+
+def close(workspace: Workspace, decision: str) -> None:
+    message = f"The end\n\nRollout: {RUNNING.about.id}\nDecision: {decision}\n"
+    subprocess.run(
+        ["git", "commit", "--quiet", "--allow-empty", "--message", message], cwd=workspace.top, check=True
+    )
+
+
+def test_a_candidate_in_git_is_open_as_soon_as_its_journal_began(workspace: Workspace) -> None:
+    folder = begin(workspace.top, RUNNING.about)
+    assert open_rollout(workspace, UNDER_WAY) == unfinished_rollout(workspace, UNDER_WAY) == folder
+
+
+def test_a_candidate_that_began_on_another_machine_has_no_journal_here(workspace: Workspace) -> None:
+    begin(workspace.top, FakeRollout(version="0.9.0").about)
+    assert unfinished_rollout(workspace, UNDER_WAY) is None
+
+
+def test_a_rollout_that_ended_elsewhere_is_over_here_too(workspace: Workspace) -> None:
+    write_rollout(workspace.top, RUNNING)
+    assert unfinished_rollout(workspace, AT_REST) is None
+
+
+@pytest.mark.parametrize("decision", ["promoted", "rejected"])
+def test_a_closing_commit_without_an_end_in_the_journal_is_to_be_finished(
+    workspace: Workspace, decision: str
+) -> None:
+    folder = write_rollout(workspace.top, RUNNING)
+    close(workspace, decision)
+    assert half_recorded_rollout(workspace, AT_REST) == unfinished_rollout(workspace, AT_REST) == folder
+
+
+def test_the_handing_over_is_no_closing_commit(workspace: Workspace) -> None:
+    write_rollout(workspace.top, RUNNING)
+    close(workspace, "candidate")
+    assert half_recorded_rollout(workspace, AT_REST) is None

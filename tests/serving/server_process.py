@@ -1,0 +1,56 @@
+"""`python -m coalmine.serving` as a process of the test's own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class Server:
+    def __init__(self, release: Path, *more: str, port: int = 0) -> None:
+        command = [sys.executable, "-m", "coalmine.serving", "--release", str(release), "--slot", "blue"]
+        self.process = subprocess.Popen(
+            [*command, "--port", str(port), *more],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.announcement = ""
+
+    def await_announcement(self) -> None:
+        """Return once it serves, or has ended."""
+        assert self.process.stdout is not None
+        self.announcement = self.process.stdout.readline().strip()
+
+    @property
+    def url(self) -> str:
+        return self.announcement.split()[-1]
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rsplit(":", 1)[1])
+
+    def end(self) -> tuple[int, str]:
+        """Its exit status and what it said on stderr, once it has ended by itself."""
+        _, said = self.process.communicate(timeout=120)
+        return self.process.returncode, said
+
+
+@contextmanager
+def started(release: Path, *more: str, port: int = 0) -> Iterator[Server]:
+    server = Server(release, *more, port=port)
+    try:
+        yield server
+    finally:
+        server.process.kill()
+        server.process.communicate()
+
+
+@contextmanager
+def running(release: Path, *more: str) -> Iterator[Server]:
+    with started(release, *more) as server:
+        server.await_announcement()
+        yield server
