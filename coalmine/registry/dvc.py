@@ -307,7 +307,7 @@ class DvcProject:
     @contextmanager
     def _locked(self) -> Iterator[Repo]:
         with self._open() as repo, repo.lock:
-            _forget_ended(Path(repo.tmp_dir) / "rwlock")
+            _forget_ended(repo)
             yield repo
 
     @contextmanager
@@ -430,13 +430,15 @@ def _errors_logged_by(name: str) -> Iterator[list[BaseException]]:
         logger.propagate = propagate
 
 
-def _forget_ended(locks: Path) -> None:
+def _forget_ended(repo: Repo) -> None:
     """Drop DVC's locks of processes that have ended and that nobody has reaped.
 
     DVC takes them for alive. In a container whose first process reaps nobody, a killed
-    retraining would lock its model for ever. Call with the repository's lock held.
+    retraining would lock its model for ever. A file that cannot be read goes as a whole: DVC
+    writes it in place, so that is what a process killed in the middle of writing leaves.
     """
     import psutil
+    from dvc.lock import make_lock
 
     def ended(holder: dict[str, Any]) -> bool:
         try:
@@ -444,15 +446,21 @@ def _forget_ended(locks: Path) -> None:
         except psutil.NoSuchProcess:
             return True
 
-    try:
-        held = json.loads(locks.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return  # DVC itself says what to do with a file that it cannot read
-    writers = {path: holder for path, holder in held.get("write", {}).items() if not ended(holder)}
-    readers = {path: [h for h in holders if not ended(h)] for path, holders in held.get("read", {}).items()}
-    kept = {"write": writers, "read": {path: holders for path, holders in readers.items() if holders}}
-    if kept != held:
-        locks.write_text(json.dumps(kept), encoding="utf-8")
+    locks = Path(repo.tmp_dir) / "rwlock"
+    hardlink = repo.config["core"].get("hardlink_lock", False)
+    with make_lock(f"{locks}.lock", tmp_dir=repo.tmp_dir, hardlink_lock=hardlink):  # as every writer does
+        try:
+            held = json.loads(locks.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return
+        except ValueError:
+            locks.unlink()
+            return
+        writers = {path: holder for path, holder in held.get("write", {}).items() if not ended(holder)}
+        readers = {path: [h for h in hs if not ended(h)] for path, hs in held.get("read", {}).items()}
+        kept = {"write": writers, "read": {path: holders for path, holders in readers.items() if holders}}
+        if kept != held:
+            locks.write_text(json.dumps(kept), encoding="utf-8")
 
 
 def _held_by(top: Path, said: str) -> str:
@@ -494,7 +502,8 @@ def _stage_fault(target: str, lines: list[str]) -> CoalmineError:
     status = int(exited[1]) if exited else None
     stage = _FAILED.search(said)
     head = f"Stage {stage[1] if stage else target} failed ({target}; run it by hand: dvc repro -s {target})"
-    if status == -signal.SIGKILL:
+    # The shell that DVC puts before the command tells of its end in a status of its own.
+    if status in (-signal.SIGKILL, 128 + signal.SIGKILL):
         return MachineUnready(f"{head}: it was killed, most likely for want of memory.\n{_last(lines[:own])}")
     kinds = (InputError, MachineUnready, Unavailable, Conflict, IntegrityError)
     kind = next((kind for kind in kinds if kind.exit_code == status), None)

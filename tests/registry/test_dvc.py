@@ -119,7 +119,6 @@ def test_outs_are_those_of_the_lock_by_path_from_the_top(project: Any) -> None:
         pytest.param("sys.exit(2)", InputError, id="its input"),
         pytest.param("sys.exit(3)", MachineUnready, id="the machine"),
         pytest.param("sys.exit(6)", IntegrityError, id="its integrity"),
-        pytest.param("os.kill(os.getpid(), 9)", MachineUnready, id="killed"),
     ],
 )
 def test_a_failed_stage_says_its_last_words_with_the_type_it_exits_with(
@@ -134,6 +133,27 @@ def test_a_failed_stage_says_its_last_words_with_the_type_it_exits_with(
     assert type(failure.value) is kind
     assert "Stage prepare failed" in str(failure.value)
     assert "dvc repro -s models/delay/dvc.yaml" in str(failure.value)
+
+
+@pytest.mark.parametrize("shell", [None, "/bin/sh", "/bin/bash"])
+def test_a_killed_stage_is_the_machines_fault_whatever_shell_told_of_it(
+    project: Any, monkeypatch: pytest.MonkeyPatch, shell: str | None
+) -> None:
+    if shell is None:
+        monkeypatch.delenv("SHELL", raising=False)  # as under a service manager
+    else:
+        monkeypatch.setenv("SHELL", shell)
+    project.write("prepare.py", "import os\nos.kill(os.getpid(), 9)\n")
+
+    with pytest.raises(MachineUnready, match="want of memory"):
+        DvcProject(project.top).reproduce(DVCFILE)
+
+
+@pytest.mark.parametrize("left", ["", '{"write": {"/a/mod'], ids=["emptied", "half written"])
+def test_a_lock_file_that_a_killed_command_left_half_written_stops_nobody(project: Any, left: str) -> None:
+    project.write(".dvc/tmp/rwlock", left)
+
+    assert StageRun("train", ran=True) in DvcProject(project.top).reproduce(DVCFILE)
 
 
 def test_an_unknown_stage_or_file_is_not_found(project: Any) -> None:
