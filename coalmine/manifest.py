@@ -23,8 +23,8 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
-class ModelFile(Value):
-    """One file of the model. `md5` is its name in the DVC remote, `sha256` what a server verifies."""
+class ReleaseFile(Value):
+    """One file of a release. `md5` is its name in the DVC remote, `sha256` what a server verifies."""
 
     path: str  # from the top of the repository
     sha256: str
@@ -54,6 +54,31 @@ class DatasetVersion(Value):
     test: tuple[str, ...]
     train_rows: int
     test_rows: int
+
+
+class LookupTable(Value):
+    """A dataset that is served with the model: what it adds to the row of a request, by key."""
+
+    dataset: str
+    md5: str  # DVC's digest of the partitions folder
+    key: tuple[str, ...]  # inputs that together name one of its rows
+    columns: tuple[Tensor, ...]  # what it adds
+    missing: Literal["refuse", "null"]  # what a key without a row meets
+    files: tuple[ReleaseFile, ...]  # its partitions
+
+
+class Predictor(Value):
+    """Which code answers: scikit-learn, or an exact translation of the model that is faster.
+
+    The translation is used only where it agreed with scikit-learn on every row of the test set:
+    the same labels, and numbers that differ by `tolerance` at most.
+    """
+
+    kind: Literal["compiled", "scikit-learn"] = "scikit-learn"
+    reason: str = "released before models were translated"
+    tolerance: float | None = None
+    max_difference: float | None = None
+    rows: int = 0  # compared
 
 
 class Estimate(Value):
@@ -108,8 +133,11 @@ class Manifest(Value):
     version: str
     parent: str | None
     task: Task
-    files: tuple[ModelFile, ...]
-    inputs: tuple[Tensor, ...]
+    files: tuple[ReleaseFile, ...]  # the model's; those of `lookups` stand there
+    predictor: Predictor = Predictor()
+    inputs: tuple[Tensor, ...]  # what a request brings
+    features: tuple[Tensor, ...] = ()  # what the model takes; empty: the inputs themselves
+    lookups: tuple[LookupTable, ...] = ()
     outputs: tuple[Tensor, ...]
     classes: tuple[Any, ...] = ()  # the labels, in the order of the probabilities
     example: Example
@@ -122,6 +150,16 @@ class Manifest(Value):
     environment: dict[str, str]  # python and libraries, name to version
     created: str  # ISO 8601, UTC
     trigger: Trigger
+
+    @property
+    def columns(self) -> tuple[Tensor, ...]:
+        """What the model takes, in its order: inputs, and columns of `lookups`."""
+        return self.features or self.inputs
+
+    @property
+    def all_files(self) -> tuple[ReleaseFile, ...]:
+        """Every file that must be there, and as recorded, before anything is served."""
+        return self.files + tuple(file for table in self.lookups for file in table.files)
 
     @property
     def digest(self) -> str:

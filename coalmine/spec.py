@@ -141,6 +141,22 @@ class Split(Spec):
     rows: Literal["all", "complete"] = "all"
 
 
+class Lookup(Spec):
+    """Columns that another dataset adds to a row, by key. In training they are joined from the
+    repository; a release takes the dataset along, and its server joins them to each request.
+
+    key: columns of both datasets, integers or strings, that together name one row of the lookup's.
+    columns: what it adds; features may name them.
+    missing: what happens to a row whose key is not there: `refuse` it (a training with such rows
+        stops, a request is answered 4xx), or go on with `null` in every added column.
+    """
+
+    dataset: Name
+    key: tuple[str, ...] = Field(min_length=1)
+    columns: tuple[str, ...] = Field(min_length=1)
+    missing: Literal["refuse", "null"] = "refuse"
+
+
 class EstimatorSpec(Spec):
     """A scikit-learn estimator by dotted path. A mapping with the key `class`, anywhere inside
     `params`, is built in the same way (pipelines, column transformers)."""
@@ -200,8 +216,20 @@ class Resources(Spec):
     memory: str = "512Mi"
 
 
+class Payloads(Spec):
+    """Requests and answers, kept as CloudEvents. They may hold personal data: off unless asked for.
+
+    sink: a file, from the top of the repository, or an http(s) URL.
+    """
+
+    sink: str
+    sample: float = Field(0.01, gt=0, le=1)  # share of the requests, drawn by request id
+
+
 class Serving(Spec):
     timeout_s: float = Field(2.0, gt=0)  # an answer that takes longer is a failure
+    queue: int = Field(256, ge=1)  # requests that may wait in one server; one more is told to come later
+    payloads: Payloads | None = None
     replicas: int = Field(1, ge=1)
     resources: Resources = Resources()
 
@@ -247,6 +275,7 @@ class ModelSpec(Spec):
     task: Task
     target: str
     features: tuple[str, ...] = Field(min_length=1)
+    lookups: tuple[Lookup, ...] = ()
     split: Split
     estimator: EstimatorSpec
     tuning: Tuning | None  # null: off

@@ -19,7 +19,7 @@ import pandas as pd
 
 from coalmine.errors import IntegrityError
 from coalmine.evaluation import model_file
-from coalmine.evaluation.predict import Predictions
+from coalmine.evaluation.predictions import Predictions
 from coalmine.evaluation.scoring import score
 from coalmine.manifest import Manifest, parse_manifest
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from coalmine.evaluation.measure import Rows
 from coalmine.evaluation.metrics import Array, FloatArray, log_loss_per_row
-from coalmine.evaluation.predict import Predictions
+from coalmine.evaluation.predictions import Predictions
 from coalmine.spec import Task
 
 _ROC_POINTS = 200

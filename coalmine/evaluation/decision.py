@@ -24,7 +24,7 @@ import pandas as pd
 from coalmine.evaluation.bootstrap import MINIMUM_GROUPS, Bootstrapped, bootstrap, rounded
 from coalmine.evaluation.measure import Rows, estimates, measure
 from coalmine.evaluation.metrics import FloatArray, Metric, Statistic, metrics_of, statistic
-from coalmine.evaluation.predict import Predictions
+from coalmine.evaluation.predictions import Predictions
 from coalmine.manifest import Comparison, Estimate, Outcome, ReleaseDecision
 from coalmine.spec import Bound, Evaluation
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from coalmine.errors import DataRefused
 from coalmine.evaluation.bootstrap import Bootstrapped, bootstrap
 from coalmine.evaluation.metrics import metrics_of, statistic
-from coalmine.evaluation.predict import Predictions
+from coalmine.evaluation.predictions import Predictions
 from coalmine.manifest import Estimate
 from coalmine.spec import Evaluation
 

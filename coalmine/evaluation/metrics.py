@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coalmine.errors import DataRefused, SpecError
-from coalmine.evaluation.predict import Predictions
+from coalmine.evaluation.predictions import Predictions
 from coalmine.spec import Evaluation, Task
 
 Array = npt.NDArray[Any]

@@ -5,37 +5,16 @@ The one way from a model to its answers: tuning, evaluation and the model server
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from coalmine.evaluation.predictions import Predictions
 from coalmine.spec import Task
 
 # Classifiers whose label is more than the likeliest class.
 _OWN_LABELS = {"TunedThresholdClassifierCV", "FixedThresholdClassifier", "SVC", "NuSVC"}
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """outputs:
-    binary: `label`, and the `probability` of the positive class, the last of `classes`;
-    multiclass: `label`, its `probability`, and `probabilities` in the order of `classes`,
-        shape (rows, classes);
-    regression: `prediction`.
-    """
-
-    task: Task
-    outputs: dict[str, npt.NDArray[Any]]
-    classes: tuple[Any, ...]
-
-    def of(self, rows: npt.NDArray[np.int64]) -> Predictions:
-        """About some of the rows, by number."""
-        return Predictions(
-            self.task, {name: values[rows] for name, values in self.outputs.items()}, self.classes
-        )
 
 
 def predict(model: Any, frame: pd.DataFrame, task: Task) -> Predictions:

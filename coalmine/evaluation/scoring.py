@@ -15,7 +15,8 @@ from threadpoolctl import threadpool_limits
 from coalmine.errors import SpecError
 from coalmine.evaluation import signature
 from coalmine.evaluation.measure import Rows
-from coalmine.evaluation.predict import Predictions, predict
+from coalmine.evaluation.predict import predict
+from coalmine.evaluation.predictions import Predictions
 from coalmine.evaluation.prepared import SplitRecord
 from coalmine.manifest import Example, Tensor
 from coalmine.spec import Evaluation, Task

@@ -19,8 +19,8 @@ from coalmine.manifest import (
     Considered,
     DatasetVersion,
     Manifest,
-    ModelFile,
     Outcome,
+    ReleaseFile,
     Trigger,
     considered_path,
     dump_considered,
@@ -180,12 +180,12 @@ def _manifest(
     )
 
 
-def _model_file(workspace: Workspace, model: str) -> ModelFile:
+def _model_file(workspace: Workspace, model: str) -> ReleaseFile:
     path = Path("models") / model / "model.skops"
     content = (workspace.top / path).read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     md5 = workspace.dvc.outs(Path("models") / model / "dvc.yaml")[path]
-    return ModelFile(path=path.as_posix(), sha256=digest, md5=md5, size_bytes=len(content))
+    return ReleaseFile(path=path.as_posix(), sha256=digest, md5=md5, size_bytes=len(content))
 
 
 def _tuned(top: Path, model: str) -> dict[str, object]:

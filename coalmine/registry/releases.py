@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path, PurePosixPath
 
 from coalmine.errors import IntegrityError
-from coalmine.manifest import Manifest, ModelFile, manifest_path, parse_manifest
+from coalmine.manifest import Manifest, ReleaseFile, manifest_path, parse_manifest
 from coalmine.registry.dvc import DvcProject
 from coalmine.registry.faults import machine_fault
 from coalmine.registry.repository import Repository
@@ -55,7 +55,7 @@ def materialise(repository: Repository, dvc: DvcProject, model: str, commit: str
 
 
 def _fetch(dvc: DvcProject, manifest: Manifest, files: Path) -> None:
-    for file in manifest.files:
+    for file in manifest.all_files:
         target = _place(file, files)
         target.parent.mkdir(parents=True, exist_ok=True)
         dvc.fetch(file.md5, target)
@@ -77,7 +77,7 @@ def _verify(manifest: Manifest, files: Path) -> None:
     Raises:
         IntegrityError: names the first file that differs.
     """
-    for file in manifest.files:
+    for file in manifest.all_files:
         place = _place(file, files)
         try:
             with place.open("rb") as stream:
@@ -95,7 +95,7 @@ def _verify(manifest: Manifest, files: Path) -> None:
             )
 
 
-def _place(file: ModelFile, files: Path) -> Path:
+def _place(file: ReleaseFile, files: Path) -> Path:
     path = PurePosixPath(file.path)
     if path.is_absolute() or ".." in path.parts:
         raise IntegrityError(f"the manifest names a file outside of the repository: {file.path}")

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 
-from coalmine.evaluation.predict import Predictions
+from coalmine.evaluation.predictions import Predictions
 
 Predict = Callable[[pd.DataFrame], Predictions]
 Waiting = tuple[pd.DataFrame, "asyncio.Future[Predictions]"]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coalmine.evaluation.predict import Predictions
+from coalmine.evaluation.predictions import Predictions
 from coalmine.serving.memory import Scores
 from coalmine.serving.protocol import is_request_id
 from coalmine.serving.refusal import FailureKind, Refusal, shown

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from coalmine.evaluation.predict import Predictions, predict
+from coalmine.evaluation.predict import predict
+from coalmine.evaluation.predictions import Predictions
 from coalmine.manifest import Manifest
 from coalmine.serving.protocol import InferRequest, parse_infer
 from coalmine.serving.refusal import FailureKind, Refusal

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 import pandas as pd
 
-from coalmine.evaluation.predict import Predictions
+from coalmine.evaluation.predictions import Predictions
 from coalmine.manifest import Manifest, Tensor
 from coalmine.serving.refusal import FailureKind, Refusal, shown
 from coalmine.serving.tensors import InputSchema

@@ -35,7 +35,7 @@ def load_release(folder: Path) -> Predictor:
         IntegrityError: files, types or answers that are not what the manifest says.
     """
     manifest = _read_manifest(folder)
-    for file in manifest.files:
+    for file in manifest.all_files:
         _verify(folder / "files" / file.path, file.sha256)
     # First, so that the release's transformers win over those of the folder it was started in.
     sys.path.insert(0, str((folder / "code").resolve()))
@@ -102,7 +102,7 @@ def _verify(path: Path, sha256: str) -> None:
 
 
 def _model_path(folder: Path, manifest: Manifest) -> Path:
-    paths = [file.path for file in manifest.files if file.path.endswith(MODEL_SUFFIX)]
+    paths = [file.path for file in manifest.all_files if file.path.endswith(MODEL_SUFFIX)]
     if len(paths) != 1:
         raise IntegrityError(
             f"the manifest of {manifest.model} {manifest.version} names {len(paths)} {MODEL_SUFFIX} files: "

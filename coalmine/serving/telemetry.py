@@ -18,7 +18,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from coalmine.evaluation.predict import Predictions
+from coalmine.evaluation.predictions import Predictions
 from coalmine.serving.memory import LabelOutcome
 from coalmine.serving.refusal import FailureKind
 from coalmine.spec import Task

@@ -19,9 +19,9 @@ from coalmine.manifest import (
     Estimate,
     Example,
     Manifest,
-    ModelFile,
     Outcome,
     ReleaseDecision,
+    ReleaseFile,
     Tensor,
     Trigger,
 )
@@ -203,7 +203,7 @@ def make_manifest(version: str = "1.1.0", parent: str | None = "1.0.0") -> Manif
         parent=parent,
         task=Task.BINARY,
         files=(
-            ModelFile(
+            ReleaseFile(
                 path="models/flight-delay/model.skops", sha256="ab" * 32, md5="cd" * 16, size_bytes=812_345
             ),
         ),

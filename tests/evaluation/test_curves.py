@@ -7,7 +7,7 @@ from sklearn.metrics import auc, roc_auc_score
 
 from coalmine.evaluation import curves
 from coalmine.evaluation.measure import Rows
-from coalmine.evaluation.predict import Predictions
+from coalmine.evaluation.predictions import Predictions
 from coalmine.spec import Task
 
 CHANCE = np.random.default_rng(0)

@@ -8,7 +8,7 @@ import pytest
 from coalmine.errors import DataRefused
 from coalmine.evaluation.decision import Scored, decide
 from coalmine.evaluation.measure import Rows
-from coalmine.evaluation.predict import Predictions
+from coalmine.evaluation.predictions import Predictions
 from coalmine.manifest import Outcome
 from coalmine.spec import AgainstChampion, Bound, Evaluation, Slices, Task
 

@@ -8,7 +8,7 @@ import sklearn.metrics as reference
 
 from coalmine.errors import DataRefused, SpecError
 from coalmine.evaluation.metrics import metric, metrics_of, statistic
-from coalmine.evaluation.predict import Predictions
+from coalmine.evaluation.predictions import Predictions
 from coalmine.spec import Evaluation, Task
 
 CHANCE = np.random.default_rng(7)

@@ -16,9 +16,9 @@ from coalmine.manifest import (
     DatasetVersion,
     Example,
     Manifest,
-    ModelFile,
     Outcome,
     ReleaseDecision,
+    ReleaseFile,
     Trigger,
     dump_manifest,
 )
@@ -38,7 +38,7 @@ def _manifest(content: bytes, path: str = str(MODEL)) -> Manifest:
         parent=None,
         task=Task.BINARY,
         files=(
-            ModelFile(
+            ReleaseFile(
                 path=path,
                 sha256=hashlib.sha256(content).hexdigest(),
                 md5=hashlib.md5(content).hexdigest(),

@@ -19,9 +19,9 @@ from coalmine.evaluation.predict import predict
 from coalmine.manifest import (
     DatasetVersion,
     Manifest,
-    ModelFile,
     Outcome,
     ReleaseDecision,
+    ReleaseFile,
     Trigger,
     dump_manifest,
 )
@@ -81,7 +81,7 @@ def build(
         parent=None,
         task=task,
         files=(
-            ModelFile(
+            ReleaseFile(
                 path=MODEL_PATH,
                 sha256=hashlib.sha256(content).hexdigest(),
                 md5=hashlib.md5(content).hexdigest(),

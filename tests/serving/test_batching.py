@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from coalmine.evaluation.predict import Predictions
+from coalmine.evaluation.predictions import Predictions
 from coalmine.serving.batching import Batcher
 from coalmine.serving.refusal import FailureKind, Refusal
 from coalmine.spec import Task
