@@ -48,6 +48,8 @@ lock: setup ## Resolve the lock files anew
 	  --python-version 3.11 --group dev pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --upgrade \
 	  --python-version 3.11 --constraints requirements.lock --group pyproject.toml:build -o requirements-build.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --upgrade \
+	  --python-version 3.11 --constraints requirements.lock --group pyproject.toml:serving -o requirements-serving.lock
 
 build: setup ## Build the wheel into dist/
 	$(BIN)/uv build --quiet --wheel --build-constraints requirements-build.lock --require-hashes

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from coalmine.errors import CoalmineError
+from coalmine.errors import CoalmineError, InputError
 
 if TYPE_CHECKING:  # every command imports only what it needs: the command line starts in a blink
     from coalmine.operations.deliver import Delivered
@@ -35,6 +35,8 @@ app = typer.Typer(
 )
 new = typer.Typer(help="Write a commented starter that runs as it is.", no_args_is_help=True)
 app.add_typer(new, name="new")
+image = typer.Typer(help="The image that a cluster serves with.", no_args_is_help=True)
+app.add_typer(image, name="image")
 
 ROLLED_BACK = 1
 
@@ -183,6 +185,59 @@ def rollback(
     done = roll_back(workspace, model, environment, person(workspace), _quiet_if(as_json), to=to)
     if as_json:
         _print_json(done)
+
+
+@app.command()
+def fetch(
+    into: Annotated[Path, typer.Option(help="The folder that holds the release then; empty or new.")],
+    model: Annotated[
+        str | None, typer.Argument(help="A model of this repository; without it, by --digest.")
+    ] = None,
+    version: Annotated[str | None, typer.Option(help="Of MODEL; default: the newest release.")] = None,
+    manifest: Annotated[Path | None, typer.Option(help="Without Git: the release's manifest.yaml.")] = None,
+    digest: Annotated[str | None, typer.Option(help="Without Git: the manifest's sha256.")] = None,
+    remote: Annotated[str | None, typer.Option(help="Without Git: the DVC remote's address.")] = None,
+    code: Annotated[Path | None, typer.Option(help="Without Git: a folder with pipelines/.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring a release by digest into a folder that a model server starts from."""
+    from coalmine.operations.fetch import fetch_digest, fetch_version
+
+    if model and not (manifest or digest or remote or code):
+        fetched = fetch_version(_workspace(), model, version, into)
+    elif manifest and digest and remote and code and not (model or version):
+        fetched = fetch_digest(manifest, digest, remote, code, into)
+    else:
+        raise InputError(
+            "Name a MODEL of this repository, or, where there is no Git, all of --manifest, --digest, "
+            "--remote and --code"
+        )
+    if as_json:
+        _print_json(fetched)
+    else:
+        size = f"{fetched.bytes / 1e6:.1f} MB"
+        _say(f"{fetched.model} {fetched.version} ({fetched.digest[:12]}, {size}) is in {fetched.folder}.")
+
+
+@image.command("build")
+def build_image(
+    tag: Annotated[
+        str | None, typer.Option(help="HOST/TEAM/NAME, to which the commit is added; default: the folder's.")
+    ] = None,
+    push: Annotated[bool, typer.Option(help="Publish it, and record its digest in Git.")] = False,
+    options: Annotated[
+        list[str] | None, typer.Argument(help="After two dashes: options of the tool's build command.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Build the model server's image of this commit with docker, podman or buildah, and publish it."""
+    from coalmine.operations.image import build_image as build
+
+    built = build(_workspace(), _quiet_if(as_json), tag=tag, push=push, options=options or ())
+    if as_json:
+        _print_json(built)
+    else:
+        _say(f"{built.reference}\n{built.digest}")
 
 
 # --- a rollout under way ---------------------------------------------------------------

@@ -55,7 +55,7 @@ def append_line(path: Path, content: Mapping[str, object]) -> None:
         is_new = not path.exists()
         with path.open("ab+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            whole = _whole_bytes(file)
+            whole = whole_bytes(file)
             file.truncate(whole)
             try:
                 file.write(line.encode())
@@ -102,7 +102,7 @@ def _edited(path: Path, line: bytes) -> IntegrityError:
     )
 
 
-def _whole_bytes(file: IO[bytes]) -> int:
+def whole_bytes(file: IO[bytes]) -> int:
     """The length of `file` without a torn last line."""
     length = file.seek(0, os.SEEK_END)
     end = length

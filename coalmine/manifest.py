@@ -162,6 +162,11 @@ class Manifest(Value):
         return self.files + tuple(file for table in self.lookups for file in table.files)
 
     @property
+    def dataset_digests(self) -> dict[str, str]:
+        """DVC's digest of every dataset that this release is made of, its own first."""
+        return {self.dataset.name: self.dataset.md5, **{table.dataset: table.md5 for table in self.lookups}}
+
+    @property
     def digest(self) -> str:
         """sha256 of the file as written."""
         return hashlib.sha256(dump_manifest(self).encode()).hexdigest()

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from coalmine.errors import NotFound, SpecError
 
@@ -141,6 +149,14 @@ class Split(Spec):
     rows: Literal["all", "complete"] = "all"
 
 
+# In YAML, null is a word of its own.
+NullOrRefuse = Annotated[
+    Literal["refuse", "null"],
+    BeforeValidator(lambda value: "null" if value is None else value),
+    WithJsonSchema({"enum": ["refuse", None]}),
+]
+
+
 class Lookup(Spec):
     """Columns that another dataset adds to a row, by key. In training they are joined from the
     repository; a release takes the dataset along, and its server joins them to each request.
@@ -154,7 +170,7 @@ class Lookup(Spec):
     dataset: Name
     key: tuple[str, ...] = Field(min_length=1)
     columns: tuple[str, ...] = Field(min_length=1)
-    missing: Literal["refuse", "null"] = "refuse"
+    missing: NullOrRefuse = "refuse"
 
 
 class EstimatorSpec(Spec):

@@ -1,15 +1,19 @@
 """DVC stage: which rows the model learns from, and which ones it is judged on.
 
 python -m pipelines.prepare models/<model>: data/<dataset>/partitions -> prepared/
+
+Where model.yaml has `lookups`, the partitions of their datasets come in too.
 """
 
 from __future__ import annotations
 
-import difflib
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
+from coalmine.datasets.join import join_lookups
+from coalmine.datasets.lookups import nearest, require_lookups
 from coalmine.datasets.partitions import list_partitions, partitions_folder, read_partitions
 from coalmine.errors import DataRefused, NotFound, SpecError
 from coalmine.evaluation.prepared import Side, SplitRecord, prepared_folder, write_prepared
@@ -29,12 +33,15 @@ from pipelines.stage import run
 def prepare(repository: Path, model: str) -> None:
     """
     Raises:
-        SpecError: a column that the dataset does not have, or that no model can take.
-        DataRefused: a side without rows, or a target with nothing to learn.
+        SpecError: a column that the datasets do not have, or that no model can take; a lookup that
+            cannot be joined.
+        DataRefused: a side without rows, or a target with nothing to learn; rows that a lookup must
+            find and does not.
     """
     spec = load_model_spec(repository, model)
     dataset = load_dataset_spec(repository, spec.dataset)
-    check_columns(spec, dataset)
+    others = require_lookups(repository, spec)
+    check_columns(spec, dataset, others)
     folder = repository / partitions_folder(spec.dataset)
     names = list_partitions(folder)
     if not names:
@@ -44,29 +51,39 @@ def prepare(repository: Path, model: str) -> None:
     if dataset.period is PartitionPeriod.NONE:
         rows = read_partitions(folder, names)
         is_test = is_test_row(rows, dataset, spec.split)
+        rows = join_lookups(repository, rows, spec, others)
         train, train_side = usable(rows[~is_test], spec, names)
         test, test_side = usable(rows[is_test], spec, names)
     else:
         split = split_partitions(names, spec.split, spec.dataset)
-        train, train_side = usable(read_partitions(folder, split.train), spec, split.train)
-        test, test_side = usable(read_partitions(folder, split.test), spec, split.test)
+        rows = read_partitions(folder, split.train)
+        train, train_side = usable(join_lookups(repository, rows, spec, others), spec, split.train)
+        rows = read_partitions(folder, split.test)
+        test, test_side = usable(join_lookups(repository, rows, spec, others), spec, split.test)
     check_target(train, test, spec)
     record = SplitRecord(spec.dataset, train_side, test_side, dataset.group, dataset.time)
     write_prepared(repository / prepared_folder(model), train, test, record)
 
 
-def check_columns(spec: ModelSpec, dataset: DatasetSpec) -> None:
+def check_columns(spec: ModelSpec, dataset: DatasetSpec, others: Mapping[str, DatasetSpec]) -> None:
     where = f"models/{spec.name}/model.yaml"
-    there = f"data/{dataset.name}"
-    for key, names in (("target", (spec.target,)), ("features", spec.features)):
+    own = {name: (column.type, f"data/{dataset.name}") for name, column in dataset.columns.items()}
+    added = {
+        name: (others[lookup.dataset].columns[name].type, f"data/{lookup.dataset}")
+        for lookup in spec.lookups
+        for name in lookup.columns
+    }
+    for key, names, known in (("target", (spec.target,), own), ("features", spec.features, own | added)):
         for name in names:
-            if name not in dataset.columns:
-                near = difflib.get_close_matches(name, list(dataset.columns), n=1, cutoff=0.5)
-                hint = f"did you mean `{near[0]}`?" if near else f"it has: {', '.join(dataset.columns)}"
-                raise SpecError(
-                    f"{where}: `{key}` names `{name}`, a column that {there} does not have: {hint}"
+            if name not in known:
+                nobody = f"data/{dataset.name} does not have" + (
+                    ", and no lookup adds" if known is not own and added else ""
                 )
-            if dataset.columns[name].type is ColumnType.DATETIME:
+                raise SpecError(
+                    f"{where}: `{key}` names `{name}`, a column that {nobody}: {nearest(name, known)}"
+                )
+            type_, there = known[name]
+            if type_ is ColumnType.DATETIME:
                 raise SpecError(
                     f"{where}: `{key}` names `{name}`, a datetime, which no model takes: derive numbers "
                     f"from it in the source of {there} (hour, weekday, days since), and use those"

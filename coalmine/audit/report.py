@@ -366,6 +366,10 @@ def _manifest(manifest: Manifest) -> str:
         ("Dataset", f"{data.name} {data.md5}"),
         ("Trained on", f"{_span(data.train)} ({data.train_rows:,} rows)"),
         ("Tested on", f"{_span(data.test)} ({data.test_rows:,} rows)"),
+        *(
+            (f"Lookup by {', '.join(table.key)}", f"{table.dataset} {table.md5}")
+            for table in manifest.lookups
+        ),
         ("Estimator", str(manifest.estimator.get("class", ""))),
         ("Code", manifest.code),
         ("Digest", manifest.digest),

@@ -27,16 +27,19 @@ from coalmine.demo.traffic import Scores, read_scores
 from coalmine.errors import CoalmineError, InputError
 from coalmine.operations import platform
 from coalmine.operations.audit import audit, print_audit
+from coalmine.operations.ingest import ingest
 from coalmine.operations.serving_environment import ServingEnvironment
 from coalmine.operations.workspace import Workspace
 from coalmine.reconcilers.process_files import ProcessSpec
 from coalmine.scaffold.repository import init
 from coalmine.terminal import watching
 
-MODEL, DATASET, ENVIRONMENT = "flight-delays", "flights", "local"
+MODEL, LOOKUP, ENVIRONMENT = "flight-delays", "weather", "local"
 REQUESTS_PER_S = 110
 USERS = "demo-users"
 LATER = ("2013-07", "2013-08")  # what the users fly: nobody has trained on it
+# The lookup stands for a forecast, so it is there ahead of the flights: from the first ones to the users'.
+FORECAST = tuple(f"2013-{month:02}" for month in range(1, 9))
 
 BAD = "1.1.0"  # minor: Sam changes parameters, not only data
 DEFAULT_MINUTES = 2.7  # the same plan with the default margins at this traffic, simulated
@@ -105,8 +108,9 @@ def _first_release(scene: Scene) -> None:
     _act(
         scene.console,
         "1. The first release",
-        "January to March 2013: ingested, validated, versioned, trained, released",
+        "January to March 2013: ingested, validated, versioned, trained, released with the weather",
     )
+    ingest(scene.workspace, LOOKUP, FORECAST, partial(_tell_step, scene.console, "ingest"))
     months = ["2013-01", "2013-02", "2013-03"]
     _flow(scene, "retrain-and-deliver", model=MODEL, partitions=months, asked_by=PEOPLE["Dana"])
     _start_users(scene)
@@ -228,11 +232,13 @@ def _tell_steps(console: Console, process: subprocess.Popen[str]) -> Iterator[st
     for line in process.stdout:
         told = STEP_LINE.search(line)
         if told is not None and "Finished in state" not in told["sentence"]:
-            console.print(
-                f"  [dim]{told['step']:<9}[/] {escape(told['sentence'])}", highlight=False, soft_wrap=True
-            )
+            _tell_step(console, told["step"], told["sentence"])
         yield line
     process.wait()
+
+
+def _tell_step(console: Console, step: str, sentence: str) -> None:
+    console.print(f"  [dim]{step:<9}[/] {escape(sentence)}", highlight=False, soft_wrap=True)
 
 
 def _start_users(scene: Scene) -> None:

@@ -26,6 +26,7 @@ import numpy as np
 import orjson
 import pandas as pd
 
+from coalmine.datasets.lookups import request_inputs
 from coalmine.datasets.sources import open_source
 from coalmine.spec import load_dataset_spec, load_model_spec
 
@@ -183,7 +184,7 @@ def flights(repository: Path, model: str, partitions: Sequence[str]) -> Iterator
     rows = pd.concat([source.load(name) for name in partitions]).sample(frac=1, random_state=0)
     columns = {
         name: (_datatype(rows[name]), rows[name].astype(object).where(rows[name].notna(), None).tolist())
-        for name in spec.features
+        for name in request_inputs(spec)
     }
     labels = rows[spec.target].tolist()
     bodies = [

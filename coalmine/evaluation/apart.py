@@ -56,9 +56,9 @@ def score_apart(release: Path, manifest: Manifest, rows: Path) -> Predictions:
 
 def main(release: Path, rows: Path, out: Path) -> None:
     manifest = parse_manifest((release / "manifest.yaml").read_text(encoding="utf-8"), str(release))
-    (file,) = manifest.files
+    file = manifest.files[0]  # model.skops; others are translations of it
     model = model_file.load(release / "files" / file.path, manifest.trusted_types)
-    features = [tensor.name for tensor in manifest.inputs]
+    features = [tensor.name for tensor in manifest.columns]
     predictions = score(model, pd.read_parquet(rows), features, manifest.task)
     plain = {n: v.astype(str) if v.dtype == object else v for n, v in predictions.outputs.items()}
     np.savez(out, **plain)  # type: ignore[arg-type]  # savez's stub takes no keyword arrays

@@ -1,7 +1,8 @@
-"""Estimators as model.yaml writes them: classes by dotted path, with their parameters.
+"""Estimators as model.yaml writes them: classes by dotted path, with their parameters; functions too.
 
-Only scikit-learn's own classes and those of the repository's `pipelines` are built: a model file
-names its types to the server that loads it, and those two are what the server has.
+Only scikit-learn's own classes and those of the repository's `pipelines` are built, and only
+functions of `pipelines` and numpy are given to them: a model file names its types and functions to
+the server that loads it, and those are what the server has.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any, TypeGuard
 
@@ -19,7 +20,8 @@ from sklearn.base import BaseEstimator
 from coalmine.errors import SpecError
 from coalmine.spec import EstimatorSpec, Task
 
-_PACKAGES = ("sklearn", "pipelines")
+_CLASS_PACKAGES = ("sklearn", "pipelines")
+_FUNCTION_PACKAGES = ("pipelines", "numpy")
 
 
 def build(spec: EstimatorSpec, task: Task, tuned: Mapping[str, Any]) -> Any:
@@ -61,11 +63,13 @@ def set_params(estimator: Any, params: Mapping[str, Any], where: str) -> None:
 
 
 def _build(value: Any, where: str) -> Any:
-    """`value` with every mapping that has the key `class` replaced by what it describes."""
+    """`value` with every mapping that has the key `class` or `function` replaced by what it names."""
     if isinstance(value, list):
         return [_build(item, f"{where}[{number}]") for number, item in enumerate(value)]
     if not isinstance(value, dict):
         return value
+    if "function" in value:
+        return _function(value, where)
     if "class" not in value:
         return {key: _build(item, f"{where}.{key}") for key, item in value.items()}
     for key in value:
@@ -91,13 +95,13 @@ def _build(value: Any, where: str) -> Any:
 
 def _estimator_class(path: Any, where: str) -> type[BaseEstimator]:
     module_name, _, class_name = str(path).rpartition(".")
-    if module_name.partition(".")[0] not in _PACKAGES:
+    if module_name.partition(".")[0] not in _CLASS_PACKAGES:
         raise SpecError(
-            f"`{where}.class` is {path}: only classes below "
-            f"{' and '.join(f'`{name}.`' for name in _PACKAGES)} can be used, such as "
-            "sklearn.linear_model.LogisticRegression. Your own classes go into pipelines/transformers.py"
+            f"`{where}.class` is {path}: only classes below {_below(_CLASS_PACKAGES)} can be used, such as "
+            "sklearn.linear_model.LogisticRegression. Your own classes go into a module of pipelines/, which "
+            "the model's dvc.yaml then names under `deps`"
         )
-    module = _module(module_name, path, where)
+    module = _module(module_name, f"`{where}.class` is {path}")
     found = getattr(module, class_name, None)
     if not _is_estimator(found):
         known = [name for name in dir(module) if _is_estimator(getattr(module, name, None))]
@@ -108,24 +112,50 @@ def _estimator_class(path: Any, where: str) -> type[BaseEstimator]:
     return found
 
 
-def _module(name: str, path: Any, where: str) -> ModuleType:
+def _function(value: Mapping[str, Any], where: str) -> Callable[..., Any]:
+    path = value["function"]
+    if len(value) > 1:
+        others = ", ".join(f"`{key}`" for key in value if key != "function")
+        raise SpecError(f"`{where}`: a function stands alone, and here are {others} beside it")
+    module_name, _, name = str(path).rpartition(".")
+    if module_name.partition(".")[0] not in _FUNCTION_PACKAGES:
+        raise SpecError(
+            f"`{where}.function` is {path}: only functions below {_below(_FUNCTION_PACKAGES)} can be used, "
+            "such as numpy.log1p. Your own functions go into pipelines/features.py"
+        )
+    module = _module(module_name, f"`{where}.function` is {path}")
+    found = getattr(module, name, None)
+    if not _is_function(found):
+        known = [each for each in dir(module) if _is_function(getattr(module, each))]
+        raise SpecError(
+            f"`{where}.function` is {path}, and {module_name} has no such function: {_nearest(name, known)}"
+        )
+    return found
+
+
+def _module(name: str, said: str) -> ModuleType:
+    """said: how a refusal begins."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if name != missing and not name.startswith(f"{missing}."):
-            raise SpecError(
-                f"`{where}.class` is {path}: {name} itself cannot be imported: {error}"
-            ) from error
+            raise SpecError(f"{said}: {name} itself cannot be imported: {error}") from error
         parent = importlib.import_module(missing.partition(".")[0])
         known = [f"{parent.__name__}.{each.name}" for each in pkgutil.iter_modules(parent.__path__)]
-        raise SpecError(
-            f"`{where}.class` is {path}: there is no module {missing}: {_nearest(missing, known)}"
-        ) from error
+        raise SpecError(f"{said}: there is no module {missing}: {_nearest(missing, known)}") from error
 
 
 def _is_estimator(value: Any) -> TypeGuard[type[BaseEstimator]]:
     return isinstance(value, type) and issubclass(value, BaseEstimator)
+
+
+def _is_function(value: Any) -> TypeGuard[Callable[..., Any]]:
+    return callable(value) and not isinstance(value, type)
+
+
+def _below(packages: Iterable[str]) -> str:
+    return " and ".join(f"`{name}.`" for name in packages)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -49,11 +49,17 @@ def rows_to_judge(test: pd.DataFrame, target: str, split: SplitRecord, evaluatio
     )
 
 
-def example(model: Any, test: pd.DataFrame, inputs: Sequence[Tensor], task: Task) -> Example:
-    """The first test row that the model takes (its nulls are allowed), and what it answers."""
-    required = [each.name for each in inputs if not each.nullable]
+def example(
+    model: Any, test: pd.DataFrame, inputs: Sequence[Tensor], task: Task, features: Sequence[Tensor] = ()
+) -> Example:
+    """The first test row that the model takes (its nulls are allowed), and what it answers.
+
+    features: what the model takes, where that is more than `inputs`; as in a manifest.
+    """
+    taken = features or inputs
+    required = [each.name for each in (*inputs, *taken) if not each.nullable]
     row = test[test[required].notna().all(axis=1)].head(1)
-    predictions = score(model, row, [each.name for each in inputs], task)
+    predictions = score(model, row, [each.name for each in taken], task)
     frame = signature.model_frame(row, [each.name for each in inputs])
     return Example(
         inputs={

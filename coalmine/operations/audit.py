@@ -11,7 +11,7 @@ from rich.table import Table
 from coalmine.audit import history
 from coalmine.audit.history import LIMITS, Entry, Served
 from coalmine.errors import NotFound
-from coalmine.manifest import Trigger
+from coalmine.manifest import LookupTable, Trigger
 from coalmine.operations.workspace import Workspace
 from coalmine.spec import model_names
 
@@ -79,6 +79,7 @@ def _print_served(served: Served, console: Console) -> None:
         "serves": f"{served.version} since {served.since:%Y-%m-%d %H:%M:%S}",
         "by": _who(served.who) + (f", rollout {served.rollout}" if served.rollout else ""),
         "dataset": f"{dataset.name} {dataset.md5}, trained on {span}, tested on {', '.join(dataset.test)}",
+        **{f"lookup {table.dataset}": _lookup(table) for table in served.manifest.lookups},
         "model": f"sha256 {served.manifest.files[0].sha256}",
         "code": served.code,
         "metrics": metrics,
@@ -90,6 +91,11 @@ def _print_served(served: Served, console: Console) -> None:
     for name, value in rows.items():
         table.add_row(name, value)
     console.print(table)
+
+
+def _lookup(table: LookupTable) -> str:
+    partitions = f"{len(table.files)} {'partition' if len(table.files) == 1 else 'partitions'}"
+    return f"{table.md5}, {partitions} released with the model, by {', '.join(table.key)}"
 
 
 def _life(entries: tuple[Entry, ...]) -> Table:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from coalmine.datasets.lookups import request_inputs
 from coalmine.errors import DataRefused
 from coalmine.manifest import Example, Outcome, ReleaseDecision, Tensor, Trigger
 from coalmine.operations.champion import Release, champion, newest
@@ -24,6 +25,7 @@ class Decided:
 
     version: what it is, or would have been, released as.
     code: the commit whose code and specs built it.
+    features, added: what the model takes, and what its lookups add; empty without lookups.
     """
 
     decision: ReleaseDecision
@@ -35,6 +37,8 @@ class Decided:
     classes: tuple[object, ...]
     example: Example
     trusted_types: tuple[str, ...]
+    features: tuple[Tensor, ...] = ()
+    added: tuple[Tensor, ...] = ()
 
 
 def decide_release(workspace: Workspace, spec: ModelSpec, trigger: Trigger, tell: Tell) -> Decided:
@@ -55,7 +59,8 @@ def decide_release(workspace: Workspace, spec: ModelSpec, trigger: Trigger, tell
     trusted = model_file.untrusted_types(file)  # built here, by the stage before
     model = model_file.load(file, trusted)
     predictions = score(model, test, spec.features, spec.task)
-    inputs = signature.inputs(train, spec.features)
+    inputs = signature.inputs(train, request_inputs(spec))
+    features = signature.inputs(train, spec.features) if spec.lookups else ()
     outputs = signature.outputs(spec.task, predictions.classes)
 
     code = workspace.repository.head()
@@ -84,8 +89,10 @@ def decide_release(workspace: Workspace, spec: ModelSpec, trigger: Trigger, tell
         inputs=inputs,
         outputs=outputs,
         classes=predictions.classes,
-        example=example(model, test, inputs, spec.task),
+        example=example(model, test, inputs, spec.task, features),
         trusted_types=tuple(trusted),
+        features=features,
+        added=signature.inputs(train, [name for lookup in spec.lookups for name in lookup.columns]),
     )
 
 

@@ -25,6 +25,7 @@ from coalmine.operations.steps import Step, Steps, directly
 from coalmine.operations.unfinished import half_recorded_rollout, open_rollout, unfinished_rollout
 from coalmine.operations.workspace import Tell, Workspace
 from coalmine.registry.commits import Change, publish
+from coalmine.registry.images import image_for
 from coalmine.rollout.plan import Plan
 from coalmine.rollout.ports import Ask, Request, TrafficSplit
 from coalmine.rollout.runner import finish_record, run
@@ -250,12 +251,14 @@ def _hand_over(
 
 def _put_into_slot(workspace: Workspace, slots: Slots, wanted: Release, about: About) -> Slots:
     manifest = wanted.manifest
+    image = image_for(workspace.repository, manifest)
     handed_over = slots.with_candidate(
         SlotRelease(
             version=manifest.version,
             commit=wanted.commit,
             model_digest=manifest.digest,
-            dataset_digests={manifest.dataset.name: manifest.dataset.md5},
+            dataset_digests=manifest.dataset_digests,
+            image_digest=None if image is None else image.digest,
         )
     )
     journal.begin(workspace.top, about)

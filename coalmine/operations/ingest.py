@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
+from coalmine.datasets.lookups import datasets_of
 from coalmine.operations.workspace import Tell, Workspace
-from coalmine.spec import DatasetSpec, load_dataset_spec
+from coalmine.spec import DatasetSpec, ModelSpec, load_dataset_spec
 
 
 class NewData(StrEnum):
@@ -57,6 +58,23 @@ def ingest(
     added = (*written.added, *written.replaced)
     tell(f"{dataset}: {_list(added)} ingested." if added else f"{dataset}: nothing new.")
     return IngestedDataset(dataset, added, workspace.dvc.dataset_digest(folder))
+
+
+def wanted_of(
+    repository: Path, spec: ModelSpec, data: Sequence[str] | NewData
+) -> dict[str, Sequence[str] | NewData]:
+    """What each dataset of the model takes in where its retraining takes in `data`.
+
+    The names of partitions mean nothing to a lookup whose partitions cover another period: nothing.
+    """
+    period = load_dataset_spec(repository, spec.dataset).period
+    named = not isinstance(data, NewData)
+    return {
+        dataset: NewData.NONE
+        if named and load_dataset_spec(repository, dataset).period is not period
+        else data
+        for dataset in datasets_of(spec)
+    }
 
 
 def _named(workspace: Workspace, spec: DatasetSpec, wanted: Sequence[str] | NewData) -> list[str]:

@@ -14,12 +14,17 @@ from importlib.metadata import version as installed
 from pathlib import Path
 
 from coalmine.audit.attribution import to_trailer
+from coalmine.datasets.lookups import datasets_of
 from coalmine.durable import replace_text
+from coalmine.errors import IntegrityError
+from coalmine.evaluation.compiled.plan import compiled_folder, read_compiled
 from coalmine.manifest import (
     Considered,
     DatasetVersion,
+    LookupTable,
     Manifest,
     Outcome,
+    Predictor,
     ReleaseFile,
     Trigger,
     considered_path,
@@ -33,10 +38,10 @@ from coalmine.operations.ingest import partitions_folder
 from coalmine.operations.workspace import Tell, Workspace
 from coalmine.registry.commits import Change, Tag, publish
 from coalmine.registry.tags import release_tag
-from coalmine.spec import ModelSpec
+from coalmine.spec import Lookup, ModelSpec
 
 # What decides how a recorded model loads and predicts.
-_LIBRARIES = ("coalmine", "numpy", "pandas", "scikit-learn", "scipy", "skops")
+_LIBRARIES = ("coalmine", "numpy", "onnxruntime", "pandas", "scikit-learn", "scipy", "skops")
 
 
 @dataclass(frozen=True)
@@ -71,8 +76,8 @@ def record_decision(
         decided=now,
         trigger=trigger,
     )
-    folder, dataset = Path("models") / spec.name, Path("data") / spec.dataset
-    workspace.dvc.push([folder / "dvc.yaml", dataset / "partitions.dvc"])
+    pointers = [partitions_folder(name).with_name("partitions.dvc") for name in datasets_of(spec)]
+    workspace.dvc.push([Path("models") / spec.name / "dvc.yaml", *pointers])
     digest = None
     if released:
         manifest = _manifest(workspace, spec, decided, trigger, now)
@@ -113,7 +118,7 @@ def release_change(
 
     digest: of the manifest; None when the champion was kept.
     """
-    folder, dataset = Path("models") / spec.name, Path("data") / spec.dataset
+    folder, datasets = Path("models") / spec.name, datasets_of(spec)
     written = (
         "dvc.lock",
         ".gitignore",
@@ -124,11 +129,14 @@ def release_change(
         "manifest.yaml",
     )
     ingested = ("dvc.lock", ".gitignore", "report.json", "partitions.dvc")
-    paths = [folder / name for name in written] + [dataset / name for name in ingested]
+    paths = [folder / name for name in written]
+    paths += [Path("data") / dataset / name for dataset in datasets for name in ingested]
     trailers = {
         "Model": spec.name,
         "Version": considered.version or considered.decision.champion or "none",
-        "Dataset": f"{spec.dataset} {workspace.dvc.dataset_digest(partitions_folder(spec.dataset))}",
+        "Dataset": ", ".join(
+            f"{name} {workspace.dvc.dataset_digest(partitions_folder(name))}" for name in datasets
+        ),
         "Decision": considered.decision.outcome.value,
         "Lock": considered.lock,
         "Triggered-By": to_trailer(considered.trigger),
@@ -156,8 +164,11 @@ def _manifest(
         version=decided.version,
         parent=decided.parent,
         task=spec.task,
-        files=(_model_file(workspace, spec.name),),
+        files=(_model_file(workspace, spec.name), *_compiled_files(workspace, spec.name)),
+        predictor=_predictor(workspace.top, spec.name),
         inputs=decided.inputs,
+        features=decided.features,
+        lookups=tuple(_lookup_table(workspace, lookup, decided) for lookup in spec.lookups),
         outputs=decided.outputs,
         classes=decided.classes,
         example=decided.example,
@@ -180,12 +191,57 @@ def _manifest(
     )
 
 
+def _lookup_table(workspace: Workspace, lookup: Lookup, decided: Decided) -> LookupTable:
+    """
+    Raises:
+        IntegrityError: the partitions here, which the model was trained with, are not those recorded.
+    """
+    folder = partitions_folder(lookup.dataset)
+    added = {tensor.name: tensor for tensor in decided.added}
+    paths = sorted((workspace.top / folder).glob("*.parquet"))
+    files = tuple(_file_by_content(folder / path.name, path.read_bytes()) for path in paths)
+    if {Path(file.path).name: file.md5 for file in files} != workspace.dvc.listing(folder):
+        raise IntegrityError(
+            f"{folder} does not hold what {folder}.dvc records, so it cannot be released. Take the recorded "
+            f"partitions: dvc checkout --force {folder}.dvc. Or record those here: coalmine ingest"
+        )
+    return LookupTable(
+        dataset=lookup.dataset,
+        md5=workspace.dvc.dataset_digest(folder),
+        key=lookup.key,
+        columns=tuple(added[name] for name in lookup.columns),
+        missing=lookup.missing,
+        files=files,
+    )
+
+
+def _file_by_content(path: Path, content: bytes) -> ReleaseFile:
+    return ReleaseFile(
+        path=path.as_posix(),
+        sha256=hashlib.sha256(content).hexdigest(),
+        md5=hashlib.md5(content, usedforsecurity=False).hexdigest(),  # as DVC names files
+        size_bytes=len(content),
+    )
+
+
 def _model_file(workspace: Workspace, model: str) -> ReleaseFile:
     path = Path("models") / model / "model.skops"
     content = (workspace.top / path).read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     md5 = workspace.dvc.outs(Path("models") / model / "dvc.yaml")[path]
     return ReleaseFile(path=path.as_posix(), sha256=digest, md5=md5, size_bytes=len(content))
+
+
+def _compiled_files(workspace: Workspace, model: str) -> tuple[ReleaseFile, ...]:
+    paths = sorted((workspace.top / compiled_folder(model)).glob("*"))
+    return tuple(_file_by_content(path.relative_to(workspace.top), path.read_bytes()) for path in paths)
+
+
+def _predictor(top: Path, model: str) -> Predictor:
+    if not (top / compiled_folder(model)).exists():
+        return Predictor(reason=f"models/{model}/dvc.yaml has no stage `compile`, which translates it")
+    compiled = read_compiled(top / compiled_folder(model))
+    return Predictor.model_validate(compiled.model_dump(include=set(Predictor.model_fields)))
 
 
 def _tuned(top: Path, model: str) -> dict[str, object]:

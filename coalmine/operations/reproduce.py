@@ -1,4 +1,5 @@
-"""Step 2: the DVC stages: validate the dataset; prepare, tune, train and evaluate the model.
+"""Step 2: the DVC stages: validate the datasets; prepare, tune, train, evaluate and compile the
+model.
 
 The stages themselves are in pipelines/ and know nothing of this; `dvc repro` by hand gives the
 same lock and the same digests.
@@ -30,7 +31,7 @@ def validate(workspace: Workspace, dataset: str, tell: Tell) -> Reproduced:
 
 
 def train(workspace: Workspace, model: str, tell: Tell) -> Reproduced:
-    """Prepare, tune, train and evaluate `model`, as far as anything has changed.
+    """Prepare, tune, train, evaluate and compile `model`, as far as anything has changed.
 
     All in one DVC process: each start of DVC costs about a second.
 

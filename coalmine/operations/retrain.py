@@ -6,12 +6,14 @@ Each step is safe to repeat: killed anywhere and run again, it ends as it would 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
+from coalmine.datasets.lookups import datasets_of, require_lookups
 from coalmine.errors import NotFound
 from coalmine.manifest import Considered, Outcome, Trigger, manifest_path, parse_manifest
 from coalmine.operations.champion import considered, lock_digest
 from coalmine.operations.decide import decide_release
-from coalmine.operations.ingest import NewData, ingest, partitions_folder
+from coalmine.operations.ingest import NewData, ingest, partitions_folder, wanted_of
 from coalmine.operations.record import Recorded, record_decision, recorded, release_change
 from coalmine.operations.reproduce import train, validate
 from coalmine.operations.steps import Step, Steps, directly
@@ -31,7 +33,8 @@ def retrain(
     steps: Steps = directly,
 ) -> Recorded:
     """
-    data: what to ingest first; partitions by name, or which of those that the source offers.
+    data: what to ingest first; partitions by name, or which of those that the source offers. The
+        datasets of the model's lookups take in the same.
 
     Raises:
         InputError: what to mend; nothing was recorded.
@@ -42,9 +45,11 @@ def retrain(
     with workspace.alone(f"retrain {model}", trigger.who):
         _require_ready(workspace, spec)
         if data is not NewData.NONE:
-            steps(Step.INGEST, lambda: ingest(workspace, spec.dataset, data, tell))
+            for dataset, wanted in wanted_of(workspace.top, spec, data).items():
+                steps(Step.INGEST, partial(ingest, workspace, dataset, wanted, tell))
         _require_data(workspace, spec)
-        steps(Step.VALIDATE, lambda: validate(workspace, spec.dataset, tell))
+        for dataset in datasets_of(spec):
+            steps(Step.VALIDATE, partial(validate, workspace, dataset, tell))
         steps(Step.TRAIN, lambda: train(workspace, model, tell))
         last = considered(workspace.repository, model)
         if (
@@ -62,14 +67,15 @@ def _require_ready(workspace: Workspace, spec: ModelSpec) -> None:
     """What a release is built from must stand in Git, on the branch where releases are recorded."""
     workspace.require_record()
     load_dataset_spec(workspace.top, spec.dataset)
+    require_lookups(workspace.top, spec)
+    written = [f"data/{name}/{file}" for name in datasets_of(spec) for file in ("dataset.yaml", "dvc.yaml")]
     workspace.repository.require_clean(
         [
             "pipelines",
             "dvc.yaml",
             f"models/{spec.name}/model.yaml",
             f"models/{spec.name}/dvc.yaml",
-            f"data/{spec.dataset}/dataset.yaml",
-            f"data/{spec.dataset}/dvc.yaml",
+            *written,
         ]
     )
 
@@ -81,14 +87,15 @@ def _may_end_otherwise(last: Considered, trigger: Trigger) -> bool:
 
 
 def _require_data(workspace: Workspace, spec: ModelSpec) -> None:
-    folder = partitions_folder(spec.dataset)
-    if not (workspace.top / f"{folder}.dvc").exists():
-        raise NotFound(
-            f"{folder} holds no data yet. Take it in first: coalmine retrain {spec.name} --data all, "
-            f"or only: coalmine ingest {spec.dataset}"
-        )
-    if not (workspace.top / folder).exists():
-        raise NotFound(f"{folder} is recorded, and not on this machine: dvc pull {folder}.dvc")
+    for dataset in datasets_of(spec):
+        folder = partitions_folder(dataset)
+        if not (workspace.top / f"{folder}.dvc").exists():
+            raise NotFound(
+                f"{folder} holds no data yet. Take it in first: coalmine retrain {spec.name} --data all, "
+                f"or only: coalmine ingest {dataset}"
+            )
+        if not (workspace.top / folder).exists():
+            raise NotFound(f"{folder} is recorded, and not on this machine: dvc pull {folder}.dvc")
 
 
 def _make_good(workspace: Workspace, spec: ModelSpec) -> Recorded:

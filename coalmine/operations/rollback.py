@@ -106,7 +106,7 @@ def _with_target(workspace: Workspace, slots: Slots, target: Slot, to: str | Non
         version=manifest.version,
         commit=found.commit,
         model_digest=manifest.digest,
-        dataset_digests={manifest.dataset.name: manifest.dataset.md5},
+        dataset_digests=manifest.dataset_digests,
     )
     return slots.model_copy(update={"releases": {**slots.releases, target: wanted}})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from coalmine.errors import NotFound
 from coalmine.local.stack import LocalStack
@@ -11,7 +12,7 @@ from coalmine.reconcilers.process_files import ProcessSpec
 from coalmine.registry.releases import materialise
 from coalmine.settings import Environment
 from coalmine.slots import Slot, SlotRelease, Slots, parse_slots, slots_path
-from coalmine.spec import ModelSpec
+from coalmine.spec import ModelSpec, Serving
 from coalmine.wiring import Adapters, Endpoints, adapters
 
 
@@ -43,27 +44,39 @@ class ServingEnvironment:
         return parse_slots(text, str(path))
 
     def adapters(self, spec: ModelSpec) -> Adapters:
-        return adapters(self._settings, spec.name, spec.serving.timeout_s, self._endpoints(spec.name))
+        return adapters(self._settings, spec.name, spec.serving.timeout_s, self._endpoints(spec))
 
-    def _endpoints(self, model: str) -> Endpoints:
-        ports = {slot: self.stack.port(f"{model}-{slot}") for slot in Slot}
+    def _endpoints(self, spec: ModelSpec) -> Endpoints:
+        ports = {slot: self.stack.port(f"{spec.name}-{slot}") for slot in Slot}
         return Endpoints(
             admin_address=self.stack.admin_address,
             config_folder=self.stack.config_folder,
             process_folder=self.stack.folder,
             slots=ports,
-            serve=lambda slot, release: self._server(model, slot, release, ports[slot]),
+            serve=lambda slot, release: self._server(spec, slot, release, ports[slot]),
         )
 
-    def _server(self, model: str, slot: Slot, release: SlotRelease, port: int) -> ProcessSpec:
-        workspace = self._workspace
+    def _server(self, spec: ModelSpec, slot: Slot, release: SlotRelease, port: int) -> ProcessSpec:
+        workspace, model = self._workspace, spec.name
         folder = materialise(
             workspace.repository, workspace.dvc, model, release.commit, workspace.releases_folder(model)
         )
         command = [sys.executable, "-m", "coalmine.serving", "--release", str(folder)]
+        command += ["--slot", slot.value, "--port", str(port), *serving_options(spec.serving, workspace.top)]
         return ProcessSpec(
             name=f"{model}-{slot}",
-            argv=(*command, "--slot", slot.value, "--port", str(port)),
+            argv=tuple(command),
             env={"OMP_NUM_THREADS": "1"},
             ready_url=f"http://127.0.0.1:{port}/v2/health/ready",
         )
+
+
+def serving_options(serving: Serving, top: Path) -> list[str]:
+    """`serving` of model.yaml as options of `python -m coalmine.serving`; a sink that is a file stands
+    below `top`."""
+    options = ["--timeout-s", str(serving.timeout_s), "--queue", str(serving.queue)]
+    payloads = serving.payloads
+    if payloads is not None:
+        sink = payloads.sink if "://" in payloads.sink else str(top / payloads.sink)
+        options += ["--payload-sink", sink, "--payload-sample", str(payloads.sample)]
+    return options

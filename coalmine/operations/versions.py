@@ -19,7 +19,7 @@ FIRST = "1.0.0"
 CODE = Path("pipelines")
 
 # The keys of model.yaml that shape the model; the others only judge, serve or roll it out.
-SHAPING = ("dataset", "task", "target", "features", "split", "estimator", "tuning")
+SHAPING = ("dataset", "task", "target", "features", "lookups", "split", "estimator", "tuning")
 
 
 class Bump(IntEnum):

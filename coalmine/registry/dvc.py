@@ -172,6 +172,16 @@ class DvcProject:
                 f"git checkout HEAD -- {pointer}"
             ) from error
 
+    def listing(self, folder: Path) -> dict[str, str]:
+        """The files of the tracked `folder`, as `<folder>.dvc` records them: name to DVC's md5.
+
+        Raises:
+            NotFound: nobody has the listing that it names.
+        """
+        with self._open() as repo:
+            listed = _listing(self._folder(repo, folder))
+            return {"/".join(name): digest.value for name, _, digest in listed}
+
     def _folder(self, repo: Repo, folder: Path) -> Output:
         path = self.top / folder
         pointer = path.with_name(f"{path.name}.dvc")

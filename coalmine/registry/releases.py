@@ -22,6 +22,7 @@ from coalmine.registry.faults import machine_fault
 from coalmine.registry.repository import Repository
 
 CODE = "pipelines"
+MANIFEST = "manifest.yaml"
 _DIGEST_LENGTH = 12
 
 
@@ -44,22 +45,22 @@ def materialise(repository: Repository, dvc: DvcProject, model: str, commit: str
             with tempfile.TemporaryDirectory(dir=into, prefix=f".{folder.name}-") as unfinished:
                 whole = Path(unfinished) / folder.name
                 whole.mkdir()
-                (whole / "manifest.yaml").write_bytes(text)
+                (whole / MANIFEST).write_bytes(text)
                 repository.export(commit, [CODE], whole / "code")
                 _fetch(dvc, manifest, whole / "files")
                 _appear(whole, folder)
         except OSError as error:
             raise machine_fault(error, into) from error
-    _verify(manifest, folder / "files")
+    verify(manifest, folder / "files")
     return folder
 
 
 def _fetch(dvc: DvcProject, manifest: Manifest, files: Path) -> None:
     for file in manifest.all_files:
-        target = _place(file, files)
+        target = place_of(file, files)
         target.parent.mkdir(parents=True, exist_ok=True)
         dvc.fetch(file.md5, target)
-    _verify(manifest, files)
+    verify(manifest, files)
 
 
 def _appear(whole: Path, folder: Path) -> None:
@@ -72,31 +73,47 @@ def _appear(whole: Path, folder: Path) -> None:
         shutil.rmtree(whole)
 
 
-def _verify(manifest: Manifest, files: Path) -> None:
+def verify(manifest: Manifest, files: Path) -> None:
     """
     Raises:
         IntegrityError: names the first file that differs.
     """
     for file in manifest.all_files:
-        place = _place(file, files)
-        try:
-            with place.open("rb") as stream:
-                found = hashlib.file_digest(stream, "sha256").hexdigest()
-        except FileNotFoundError:
-            found = "nothing"
-        except OSError as error:
-            raise machine_fault(error, place) from error
-        if found != file.sha256:
+        if not is_as_recorded(file, files):
+            place = place_of(file, files)
             raise IntegrityError(
                 f"{file.path} of {manifest.model} {manifest.version} is not what was released: its manifest "
-                f"says sha256 {file.sha256}, and there is {found}. It will not be served. Find out who "
-                f"changed {place}, or the object {file.md5} in the DVC cache and remote; take it away and "
-                "run again"
+                f"says sha256 {file.sha256} ({file.size_bytes} bytes), and there is {_found_at(place)}. It "
+                f"will not be served. Find out who changed {place}, or the object {file.md5} in the DVC "
+                "cache and remote; take it away and run again"
             )
 
 
-def _place(file: ReleaseFile, files: Path) -> Path:
+def is_as_recorded(file: ReleaseFile, files: Path) -> bool:
+    place = place_of(file, files)
+    try:
+        return place.stat().st_size == file.size_bytes and _sha256(place) == file.sha256
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise machine_fault(error, place) from error
+
+
+def place_of(file: ReleaseFile, files: Path) -> Path:
+    """
+    Raises:
+        IntegrityError: a manifest of ours names no file outside of the repository.
+    """
     path = PurePosixPath(file.path)
     if path.is_absolute() or ".." in path.parts:
         raise IntegrityError(f"the manifest names a file outside of the repository: {file.path}")
     return files / path
+
+
+def _found_at(place: Path) -> str:
+    return f"{_sha256(place)} ({place.stat().st_size} bytes)" if place.exists() else "nothing"
+
+
+def _sha256(place: Path) -> str:
+    with place.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+from coalmine.datasets.lookups import datasets_of
 from coalmine.durable import replace_text
 from coalmine.errors import InputError, NotFound
 from coalmine.registry import bootstrap
@@ -119,7 +120,7 @@ def _without_models(files: dict[Path, str], models: Iterable[str]) -> dict[Path,
         for path, text in files.items()
         if path.match("models/*/model.yaml")
     ]
-    needed = {spec.dataset for spec in specs}
+    needed = {name for spec in specs for name in datasets_of(spec)}
     for path, text in list(files.items()):
         if path.match("data/*/dataset.yaml") and path.parent.name not in needed:
             source = parse_spec(DatasetSpec, text, str(path)).source.python
@@ -202,7 +203,7 @@ def new_model(repository: Path, name: str, dataset: str, task: Task, target: str
         raise NotFound(f"Dataset {dataset} has no column `{target}`.{_nearest(target, data.columns)}")
     text = model_yaml(name, data, task, target)
     parse_spec(ModelSpec, text, f"models/{name}/model.yaml")
-    stages = _example_of("models/*/dvc.yaml")
+    stages = _stages_of_a_model()
 
     folder = Path("models") / name
     artifact = {
@@ -242,8 +243,18 @@ def _nearest(name: str, there: Iterable[str]) -> str:
 
 
 def _example_of(pattern: str) -> str:
-    """The text of a file that is the same in every dataset, or in every model."""
+    """The text of a file that is the same in every dataset."""
     return next(text for path, text in template_files().items() if path.match(pattern))
+
+
+def _stages_of_a_model() -> str:
+    """dvc.yaml of any example without lookups, which name their files there."""
+    files = template_files()
+    return next(
+        files[path.with_name("dvc.yaml")]
+        for path, text in files.items()
+        if path.match("models/*/model.yaml") and not parse_spec(ModelSpec, text, str(path)).lookups
+    )
 
 
 def _add_folder(repository: Path, folder: Path, files: Mapping[str, str]) -> list[Path]:

@@ -6,14 +6,18 @@ What goes wrong before it serves is one line on stderr and the error's own statu
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from coalmine.errors import CoalmineError
 from coalmine.serving.port import take_port
 from coalmine.slots import Slot
+
+if TYPE_CHECKING:
+    from coalmine.manifest import Manifest
+    from coalmine.serving.payloads import PayloadLog
 
 
 def main() -> int:
@@ -22,7 +26,6 @@ def main() -> int:
     # times slower than one.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT"):
         os.environ[name] = "1"
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     try:
         _serve(arguments)
     except CoalmineError as error:
@@ -35,17 +38,31 @@ def _serve(arguments: argparse.Namespace) -> None:
     taken = take_port(arguments.host, arguments.port)
     # Here, since they load numpy and scikit-learn: a port in use is known without them, and the
     # environment must be set before.
-    from coalmine.serving.app import Serving
+    from coalmine.serving import logs
+    from coalmine.serving.app import Limits, Serving
     from coalmine.serving.host import serve
     from coalmine.serving.release import load_release
 
     predictor = load_release(arguments.release)
     manifest = predictor.manifest
+    logs.configure(manifest.model, manifest.version, arguments.slot.value, arguments.log_values)
     host, port = taken.getsockname()[:2]
-    announcement = (
-        f"{manifest.model} {manifest.version} serves in slot {arguments.slot} at http://{host}:{port}"
+    address = f"http://{host}:{port}"
+    payloads = _payload_log(arguments, manifest, address)
+    limits = Limits(arguments.timeout_s, arguments.queue)
+    announcement = f"{manifest.model} {manifest.version} serves in slot {arguments.slot} at {address}"
+    serve(
+        lambda: Serving(predictor, arguments.slot, limits, payloads), taken, arguments.drain_s, announcement
     )
-    serve(Serving(predictor, arguments.slot), taken, arguments.drain_s, announcement)
+
+
+def _payload_log(arguments: argparse.Namespace, manifest: Manifest, address: str) -> PayloadLog | None:
+    if arguments.payload_sink is None:
+        return None
+    from coalmine.serving.payloads import Origin, PayloadLog
+
+    origin = Origin(manifest.model, manifest.version, arguments.slot.value, address)
+    return PayloadLog(arguments.payload_sink, arguments.payload_sample, origin)
 
 
 def _arguments() -> argparse.Namespace:
@@ -67,7 +84,38 @@ def _arguments() -> argparse.Namespace:
         metavar="SECONDS",
         help="from SIGTERM, which turns readiness off, to the end of listening (default: 1)",
     )
+    parser.add_argument(
+        "--timeout-s",
+        type=_positive,
+        default=10.0,
+        metavar="SECONDS",
+        help="from a request's head to its answer, or 503 (default: 10)",
+    )
+    parser.add_argument(
+        "--queue",
+        type=int,
+        default=256,
+        metavar="N",
+        help="requests that may wait for the model; one more is answered 503 (default: 256)",
+    )
+    parser.add_argument(
+        "--payload-sink", metavar="FILE|URL", help="keep requests and answers there, as CloudEvents"
+    )
+    parser.add_argument(
+        "--payload-sample", type=float, default=0.01, metavar="SHARE", help="of the requests (default: 0.01)"
+    )
+    parser.add_argument(
+        "--log-values",
+        action="store_true",
+        help="let log lines hold words of errors, which may quote what users sent",
+    )
     return parser.parse_args()
+
+
+def _positive(text: str) -> float:
+    if (number := float(text)) > 0:
+        return number
+    raise ValueError(text)
 
 
 if __name__ == "__main__":

@@ -1,86 +1,159 @@
-"""The routes: HTTP in, HTTP out. What they mean stands in protocol, predictor and feedback."""
+"""The routes: what each one means stands in protocol, records, predictor and feedback.
+
+A server has one model, so its routes are known when it starts, and a request finds its own by
+method and path in one look.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 import time
-import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from coalmine.serving import protocol
+from coalmine.serving import openapi, protocol, records
 from coalmine.serving.batching import Batcher
-from coalmine.serving.feedback import Labels, scores_of
+from coalmine.serving.binary import HEADER as JSON_LENGTH
+from coalmine.serving.binary import split
+from coalmine.serving.deadlines import Deadlines
+from coalmine.serving.feedback import SCORES, Labels
+from coalmine.serving.http import JSON, REQUEST_ID, Answer, Request, error_answer, json_body, parse_json
+from coalmine.serving.logs import event
 from coalmine.serving.memory import LabelOutcome, ServedPredictions
+from coalmine.serving.page import content_security_policy, page
+from coalmine.serving.payloads import PayloadLog
 from coalmine.serving.predictor import Predictor
 from coalmine.serving.refusal import FailureKind, Refusal, shown
 from coalmine.serving.telemetry import CONTENT_TYPE, Telemetry
-from coalmine.serving.tensors import MAX_ROWS
+from coalmine.serving.tensors import MAX_ROWS, Rows
+from coalmine.slots import Slot
 
-MAX_BODY_BYTES = 8 * 2**20
-REQUEST_ID = "x-request-id"
+Handler = Callable[[Request], Awaitable[Answer]]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """timeout_s: from a request's head to its answer; queue: requests that may wait for the model."""
+
+    timeout_s: float = 10.0
+    queue: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    handle: Handler
+    is_inference: bool = False
 
 
 class Serving:
-    """One release in one slot, as its users see it. `is_ready` is turned off before it leaves."""
+    """One release in one slot, as its users see it. `is_ready` is turned off before it leaves.
 
-    def __init__(self, predictor: Predictor, slot: str) -> None:
+    Make it within the event loop that it serves in.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor[Any],
+        slot: Slot,
+        limits: Limits = Limits(),
+        payloads: PayloadLog | None = None,
+    ) -> None:
         manifest = predictor.manifest
         self.is_ready = True
+        self._inferring = 0
         self._predictor = predictor
-        self._batcher = Batcher(predictor.predict, MAX_ROWS)
         self._manifest = manifest
-        self._slot = slot
+        self._protocol = protocol.Protocol(manifest)
+        self._batcher = Batcher(
+            predictor.predict, is_quick=predictor.is_quick, max_rows=MAX_ROWS, max_waiting=limits.queue
+        )
+        self._deadlines = Deadlines(limits.timeout_s)
         self._labels = Labels(manifest.task, manifest.classes)
+        self._scores = SCORES[manifest.task]
         self._served = ServedPredictions()
-        self._telemetry = Telemetry(manifest.model, manifest.version, slot, manifest.task)
+        self._payloads = payloads
+        who = {"model_name": manifest.model, "model_version": manifest.version, "slot": slot.value}
+        self._telemetry = Telemetry(
+            who, manifest.task, lambda: self._inferring, None if payloads is None else payloads.counts
+        )
+        self._signature = [
+            ("x-coalmine-model", manifest.model),
+            ("x-coalmine-version", manifest.version),
+            ("x-coalmine-slot", slot.value),
+        ]
+        self._page, self._openapi = page(manifest, slot), orjson.dumps(openapi.document(manifest))
+        self._routes = self._all_routes()
+        self._watch = asyncio.get_running_loop().create_task(self._deadlines.watch())
 
-    def app(self) -> ASGIApp:
-        model, version = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
-        routes = [Route("/v2", self._server), Route("/metrics", self._metrics)]
-        routes += [Route("/v2/health/live", self._live), Route("/v2/health/ready", self._ready)]
-        for prefix in (model, version):
-            routes += [
-                Route(prefix, self._model),
-                Route(f"{prefix}/ready", self._model_ready),
-                Route(f"{prefix}/infer", self._infer, methods=["POST"]),
-            ]
-        routes.append(Route(f"{model}/feedback", self._feedback, methods=["POST"]))
-        handlers: dict[Any, Any] = {HTTPException: _no_such_route, Refusal: _refused, Exception: _unexpected}
-        return self._signed(Starlette(routes=routes, exception_handlers=handlers))
+    async def __rsgi__(self, scope: Any, http: Any) -> None:
+        """One request, from its head to its answer, whatever happens."""
+        started_s = time.perf_counter()
+        request = Request(scope, http)
+        route = self._routes.get((scope.method, scope.path)) or self._unusual(scope.method, scope.path)
+        task = asyncio.current_task()
+        assert task is not None
+        self._deadlines.start(task, started_s)
+        if route.is_inference:
+            self._inferring += 1
+        try:
+            answer = await route.handle(request)
+        except Refusal as refusal:
+            answer = self._refused(refusal, request, route)
+        except asyncio.CancelledError:
+            if not self._deadlines.has_ended(task):
+                raise
+            task.uncancel()
+            answer = self._refused(self._timeout(), request, route)
+        except Exception as error:
+            event("failed", logging.ERROR, error, request_id=request.id, trace_id=_trace_id(request))
+            answer = error_answer("the server failed; its log says more", 500)
+        finally:
+            self._deadlines.stop(task)
+            if route.is_inference:
+                self._inferring -= 1
+        http.response_bytes(answer.status, self._headers(request, answer), answer.body)
+        if route.is_inference:
+            self._telemetry.answered(answer.status, time.perf_counter() - started_s)
+            if self._payloads is not None:
+                self._keep(request, answer)
 
-    async def _infer(self, request: Request) -> Response:
-        started = time.perf_counter()
-        with self._telemetry.in_flight.track_inprogress():
-            try:
-                response = await self._predict(request)
-            except Refusal as refusal:
-                self._telemetry.failed(refusal.kind)
-                response = await _refused(request, refusal)
-        self._telemetry.answered(response.status_code, time.perf_counter() - started)
-        return response
+    # --- inference ---------------------------------------------------------------------
 
-    async def _predict(self, request: Request) -> Response:
-        self._require_model(request)
-        message = protocol.parse_json(await _body(request))
-        request_id = protocol.body_id(message) or request.state.request_id
-        request.state.request_id = request_id  # a refusal carries it too
-        asked = self._predictor.parse(message)
-        predictions = await self._batcher.predict(asked.frame)
-        body = protocol.infer_answer(self._manifest, request_id, asked.outputs, predictions)
-        self._telemetry.predicted(predictions)
-        self._served.remember(request_id, scores_of(predictions))
-        return _json(body)
+    async def _infer(self, request: Request) -> Answer:
+        request.require_media_type(JSON, protocol.BINARY)
+        body, data = await request.body(), None
+        json_length = request.headers.get(JSON_LENGTH)
+        if json_length is None:
+            message = parse_json(body)
+        else:
+            text, data = split(body, json_length)
+            message = parse_json(text)
+        request.id = protocol.body_id(message) or request.id  # a refusal carries it too
+        asked = self._protocol.read(message, data)
+        outputs = await self._predict(request, asked.rows)
+        return self._protocol.answer(asked, request.id, outputs)
 
-    async def _feedback(self, request: Request) -> Response:
-        self._require_model(request)
-        labels = self._labels.parse(protocol.parse_json(await _body(request)))
+    async def _predict_records(self, request: Request) -> Answer:
+        asked = records.read_records(await json_body(request), self._manifest.inputs, MAX_ROWS)
+        outputs = await self._predict(request, Rows(asked.count, asked.columns))
+        return Answer(records.answer(self._manifest, request.id, outputs, asked.is_single))
+
+    async def _predict(self, request: Request, rows: Rows) -> dict[str, list[Any]]:
+        outputs = await self._batcher.predict(self._predictor.take(rows), rows.count)
+        self._telemetry.predicted(outputs)
+        self._served.remember(request.id, outputs[self._scores])
+        return outputs
+
+    # --- late labels -------------------------------------------------------------------
+
+    async def _feedback(self, request: Request) -> Answer:
+        labels = self._labels.parse(await json_body(request))
         for label in labels:
             scores = self._served.waiting(label.request_id)
             if scores is not None and len(scores) != len(label.truth):
@@ -98,119 +171,141 @@ class Serving:
                 self._served.mark_labelled(label.request_id)
             self._telemetry.labelled(outcome)
             counts[outcome.value] += 1
-        return _json(orjson.dumps(counts))
+        return Answer(orjson.dumps(counts))
 
-    async def _server(self, _: Request) -> Response:
-        return _json(orjson.dumps(protocol.server_metadata()))
+    # --- what the server says of itself ------------------------------------------------
 
-    async def _live(self, _: Request) -> Response:
-        return _json(b'{"live":true}')
+    async def _live(self, _: Request) -> Answer:
+        return Answer(b'{"live":true}')
 
-    async def _ready(self, _: Request) -> Response:
-        return _json(b'{"ready":true}') if self.is_ready else _json(b'{"ready":false}', 503)
+    async def _ready(self, _: Request) -> Answer:
+        return self._readiness({})
 
-    async def _model(self, request: Request) -> Response:
-        self._require_model(request)
-        return _json(orjson.dumps(protocol.model_metadata(self._manifest)))
+    async def _model_ready(self, _: Request) -> Answer:
+        return self._readiness({"name": self._manifest.model})
 
-    async def _model_ready(self, request: Request) -> Response:
-        self._require_model(request)
-        return await self._ready(request)
+    def _readiness(self, about: dict[str, Any]) -> Answer:
+        if self.is_ready:
+            return Answer(orjson.dumps({**about, "ready": True}))
+        return Answer(orjson.dumps({**about, "ready": False, "error": "this server is leaving"}), 503)
 
-    async def _metrics(self, _: Request) -> Response:
-        return Response(self._telemetry.exposition(), headers={"content-type": CONTENT_TYPE})
+    async def _metrics(self, _: Request) -> Answer:
+        return Answer(self._telemetry.exposition(), media_type=CONTENT_TYPE)
 
-    def _require_model(self, request: Request) -> None:
-        asked, version = request.path_params["model"], request.path_params.get("version")
-        if asked != self._manifest.model:
-            raise Refusal(
-                FailureKind.NOT_FOUND,
-                f"model {shown(asked)} is not here: this server has {self._manifest.model}",
-                404,
-            )
-        if version is not None and version != self._manifest.version:
-            raise Refusal(
-                FailureKind.NOT_FOUND,
-                f"version {shown(version)} of {asked} is not here: this server has {self._manifest.version}",
-                404,
-            )
+    # --- routing -----------------------------------------------------------------------
 
-    def _signed(self, app: ASGIApp) -> ASGIApp:
-        """Every answer says who gave it; one given while leaving closes its connection, so that
-        the next request goes elsewhere."""
-        fixed = [
-            (b"x-coalmine-model", self._manifest.model.encode()),
-            (b"x-coalmine-version", self._manifest.version.encode()),
-            (b"x-coalmine-slot", self._slot.encode()),
-        ]
+    def _all_routes(self) -> dict[tuple[str, str], Route]:
+        manifest = self._manifest
+        model = f"/v2/models/{manifest.model}"
+        routes: dict[tuple[str, str], Route] = {
+            ("POST", "/predict"): Route(self._predict_records, is_inference=True),
+            ("POST", f"{model}/feedback"): Route(self._feedback),
+        }
+        metadata = orjson.dumps(protocol.model_metadata(manifest))
+        read: dict[str, Handler] = {
+            "/": _constant(
+                self._page,
+                "text/html; charset=utf-8",
+                (("content-security-policy", content_security_policy()),),
+            ),
+            "/openapi.json": _constant(self._openapi),
+            "/metrics": self._metrics,
+            "/v2": _constant(orjson.dumps(protocol.server_metadata())),
+            "/v2/health/live": self._live,
+            "/v2/health/ready": self._ready,
+        }
+        for prefix in (model, f"{model}/versions/{manifest.version}"):
+            routes["POST", f"{prefix}/infer"] = Route(self._infer, is_inference=True)
+            read[prefix] = _constant(metadata)
+            read[f"{prefix}/ready"] = self._model_ready
+        routes |= {("GET", path): Route(handler) for path, handler in read.items()}
+        return routes | {("HEAD", path): Route(handler) for path, handler in read.items()}
 
-        async def signed(scope: Scope, receive: Receive, send: Send) -> None:
-            state = scope.setdefault("state", {})
-            state["request_id"] = _request_id(scope)
+    def _unusual(self, method: str, path: str) -> Route:
+        """The route of an unusual spelling, or one that says what is wrong and where routes begin."""
+        plain = unquote(path).rstrip("/") or "/"
+        if (method, plain) in self._routes:
+            return self._routes[method, plain]
+        allowed = [known for known, at in self._routes if at == plain]
+        if allowed:
+            words, status = f"{method} is not for {plain}: send {' or '.join(allowed)}", 405
+        else:
+            words, status = self._what_is_here(plain), 404
+        headers = (("allow", ", ".join(allowed)),) if allowed else ()
 
-            async def signing(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    message["headers"] += [*fixed, (REQUEST_ID.encode(), state["request_id"].encode())]
-                    if not self.is_ready:
-                        message["headers"].append((b"connection", b"close"))
-                await send(message)
+        async def refuse(_: Request) -> Answer:
+            raise Refusal(FailureKind.NOT_FOUND, words, status, headers)
 
-            await app(scope, receive, signing)
+        return Route(refuse, is_inference=plain.endswith("/infer") and method == "POST")
 
-        return signed
+    def _what_is_here(self, path: str) -> str:
+        manifest = self._manifest
+        match path.split("/"):
+            case ["", "v2", "models", model, *_] if model != manifest.model:
+                return f"model {shown(model)} is not here: this server has {manifest.model}"
+            case ["", "v2", "models", model, "versions", version, *_] if version != manifest.version:
+                return f"version {shown(version)} of {model} is not here: this server has {manifest.version}"
+        return f"{shown(path)} is not here: the routes begin at /v2, and /openapi.json lists them"
 
+    # --- answering ---------------------------------------------------------------------
 
-def _request_id(scope: Scope) -> str:
-    """The header's, or a new one: a proxy that writes strange ids is no reason to refuse a user."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and protocol.is_request_id(given := value.decode("latin-1")):
-            return str(given)
-    return str(uuid.uuid4())
+    def _refused(self, refusal: Refusal, request: Request, route: Route) -> Answer:
+        if route.is_inference:
+            self._telemetry.failed(refusal.kind)
+        event("refused", kind=refusal.kind.value, request_id=request.id, trace_id=_trace_id(request))
+        return error_answer(str(refusal), refusal.status, refusal.headers)
 
-
-async def _body(request: Request) -> bytes:
-    media_type = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise Refusal(
-            FailureKind.MALFORMED, f"the body is {shown(media_type)}: send content-type application/json", 415
+    def _keep(self, request: Request, answer: Answer) -> None:
+        """Offer the request and its answer to the payload log."""
+        assert self._payloads is not None
+        self._payloads.offer(
+            request.id,
+            request.content,
+            answer.body if answer.status == 200 else None,
+            None if request.trace is None else request.trace.traceparent,
+            request_type=request.headers.get("content-type", JSON),
+            answer_type=answer.media_type,
+            request_json_length=request.headers.get(JSON_LENGTH),
+            answer_json_length=dict(answer.headers).get(JSON_LENGTH),
         )
-    if "inference-header-content-length" in request.headers:
-        raise Refusal(FailureKind.MALFORMED, "this server takes no binary tensor data: send JSON")
-    chunks, size = [], int(request.headers.get("content-length", "0"))
-    if size <= MAX_BODY_BYTES:
-        size = 0
-        try:
-            async for chunk in request.stream():
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > MAX_BODY_BYTES:
-                    break
-        except ClientDisconnect as error:
-            raise Refusal(FailureKind.MALFORMED, "the body ended early") from error
-    if size > MAX_BODY_BYTES:
-        raise Refusal(
-            FailureKind.TOO_LARGE,
-            f"the body is larger than {MAX_BODY_BYTES} bytes: send the rows in several requests",
-            413,
+
+    def _timeout(self) -> Refusal:
+        return Refusal(
+            FailureKind.TIMEOUT,
+            f"no answer within {self._deadlines.limit_s:g} s: send fewer rows at once, or the body faster",
+            503,
+            (("retry-after", "1"),),
         )
-    return b"".join(chunks)
+
+    def _headers(self, request: Request, answer: Answer) -> list[tuple[str, str]]:
+        """Every answer says who gave it, and to which request; one given while leaving closes its
+        connection, so that the next request goes elsewhere."""
+        headers = [("content-type", answer.media_type), *self._signature, (REQUEST_ID, request.id)]
+        headers += answer.headers
+        if request.trace is not None:
+            headers.append(("traceparent", request.trace.traceparent))
+            if (state := request.headers.get("tracestate")) is not None:
+                headers.append(("tracestate", state))
+        if not self.is_ready:
+            headers.append(("connection", "close"))
+        return headers
+
+    async def close(self) -> None:
+        self._watch.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._watch
+        if self._payloads is not None:
+            self._payloads.close(timeout_s=2.0)
 
 
-def _json(body: bytes, status: int = 200) -> Response:
-    return Response(body, status, media_type="application/json")
+def _trace_id(request: Request) -> str | None:
+    return None if request.trace is None else request.trace.trace_id
 
 
-async def _refused(_: Request, refusal: Exception) -> Response:
-    return _json(protocol.error_answer(str(refusal)), getattr(refusal, "status", 500))
+def _constant(body: bytes, media_type: str = JSON, headers: tuple[tuple[str, str], ...] = ()) -> Handler:
+    answer = Answer(body, media_type=media_type, headers=headers)
 
+    async def constant(_: Request) -> Answer:
+        return answer
 
-async def _no_such_route(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    words = f"{request.method} {request.url.path}: {error.detail}. The routes begin at GET /v2"
-    return Response(
-        protocol.error_answer(words), error.status_code, headers=error.headers, media_type="application/json"
-    )
-
-
-async def _unexpected(_: Request, __: Exception) -> Response:
-    return _json(protocol.error_answer("the server failed; its log says more"), 500)
+    return constant

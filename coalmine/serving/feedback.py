@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coalmine.evaluation.predictions import Predictions
+from coalmine.serving.http import is_request_id
 from coalmine.serving.memory import Scores
-from coalmine.serving.protocol import is_request_id
 from coalmine.serving.refusal import FailureKind, Refusal, shown
 from coalmine.spec import Task
 
@@ -35,15 +34,8 @@ class Label:
     truth: npt.NDArray[Any]
 
 
-def scores_of(predictions: Predictions) -> Scores:
-    """What the loss is taken of: (rows,) or, for multiclass, (rows, classes)."""
-    match predictions.task:
-        case Task.BINARY:
-            return predictions.outputs["probability"]
-        case Task.MULTICLASS:
-            return predictions.outputs["probabilities"]
-        case Task.REGRESSION:
-            return predictions.outputs["prediction"]
+SCORES = {Task.BINARY: "probability", Task.MULTICLASS: "probabilities", Task.REGRESSION: "prediction"}
+"""The output that the loss is taken of."""
 
 
 class Labels:
@@ -68,8 +60,9 @@ class Labels:
             for number, item in enumerate(items)
         ]
 
-    def loss(self, scores: Scores, truth: npt.NDArray[Any]) -> float:
+    def loss(self, answered: Scores, truth: npt.NDArray[Any]) -> float:
         """The mean over the rows of one request: one observation, since its rows are not independent."""
+        scores = np.asarray(answered)
         match self._task:
             case Task.BINARY:
                 lost = (scores - truth) ** 2  # the positive class is the second, so its place is y

@@ -6,27 +6,35 @@ import asyncio
 import contextlib
 import signal
 import socket
+from collections.abc import Callable
 from typing import Any
 
+import uvloop
 from granian.constants import Interfaces
+from granian.http import HTTP1Settings
 from granian.net import SocketHolder
 from granian.server.embed import Server
 
 from coalmine.serving.app import Serving
 
 BACKLOG = 1024
+_HEAD_WITHIN_MS = 30_000  # a client that sends its request line and headers more slowly is let go
 
 
-def serve(serving: Serving, taken: socket.socket, drain_s: float, announcement: str) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is in flight."""
-    asyncio.run(_serve(serving, taken, drain_s, announcement))
+def serve(make: Callable[[], Serving], taken: socket.socket, drain_s: float, announcement: str) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is in flight. `make` is called in the loop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(make, taken, drain_s, announcement))
 
 
-async def _serve(serving: Serving, taken: socket.socket, drain_s: float, announcement: str) -> None:
+async def _serve(
+    make: Callable[[], Serving], taken: socket.socket, drain_s: float, announcement: str
+) -> None:
     asked_to_stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, asked_to_stop.set)
-    server = _Server(serving.app(), taken)
+    serving = make()
+    server = _Server(serving, taken)
     running = asyncio.create_task(server.serve())
     print(announcement, flush=True)
     stopping = asyncio.create_task(asked_to_stop.wait())
@@ -37,6 +45,7 @@ async def _serve(serving: Serving, taken: socket.socket, drain_s: float, announc
         await asyncio.wait_for(asyncio.shield(running), drain_s)
     server.stop()
     await running
+    await serving.close()
 
 
 class _Server(Server):  # type: ignore[misc]
@@ -45,7 +54,12 @@ class _Server(Server):  # type: ignore[misc]
 
     def __init__(self, app: Any, taken: socket.socket) -> None:
         super().__init__(
-            app, interface=Interfaces.ASGINL, websockets=False, backlog=BACKLOG, log_enabled=False
+            app,
+            interface=Interfaces.RSGI,
+            websockets=False,
+            backlog=BACKLOG,
+            http1_settings=HTTP1Settings(header_read_timeout=_HEAD_WITHIN_MS),
+            log_enabled=False,
         )
         self._taken = taken
 

@@ -10,12 +10,10 @@ from collections import OrderedDict
 from enum import StrEnum
 from typing import Any
 
-import numpy.typing as npt
-
 MAX_IDS = 100_000
 MAX_ROWS = 1_000_000
 
-Scores = npt.NDArray[Any]  # one entry, or one row of probabilities, for each row of the request
+Scores = list[Any]  # one number, or one list of probabilities, for each row of the request
 
 
 class LabelOutcome(StrEnum):

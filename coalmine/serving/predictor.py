@@ -1,70 +1,87 @@
-"""From a request to a prediction: schema, model, protocol, for one release.
+"""From a request's rows to its outputs: lookups, then the model, for one release.
 
-The self-check at load takes the same way as the users' requests.
+Either the compiled model answers, or scikit-learn's own: the manifest says which. The self-check
+at load takes the same way as the users' requests.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
-import pandas as pd
 
-from coalmine.evaluation.predict import predict
 from coalmine.evaluation.predictions import Predictions
 from coalmine.manifest import Manifest
-from coalmine.serving.protocol import InferRequest, parse_infer
+from coalmine.serving.logs import event
+from coalmine.serving.lookups import Lookups
 from coalmine.serving.refusal import FailureKind, Refusal
-from coalmine.serving.tensors import InputSchema
+from coalmine.serving.tensors import Rows
 
-logger = logging.getLogger(__name__)
-
-_UNKNOWN_CATEGORY = "Found unknown categories"  # how scikit-learn's encoders begin to say so
+Input = TypeVar("Input")  # rows as a model takes them
 
 
-class Predictor:
-    """One release's model, ready for messages."""
+class Model(Protocol[Input]):
+    """is_quick: a few rows take microseconds, not milliseconds."""
 
-    def __init__(self, manifest: Manifest, model: Any) -> None:
+    is_quick: bool
+
+    def take(self, rows: Rows) -> Input:
+        """
+        Raises:
+            Refusal: a value that the model does not know.
+        """
+
+    def predict(self, inputs: Sequence[Input]) -> Predictions:
+        """The predictions of all rows of `inputs`, in their order.
+
+        Raises:
+            Refusal: as `take`, where only the prediction shows it.
+        """
+
+
+class Predictor(Generic[Input]):
+    """One release's model, with the datasets released with it."""
+
+    def __init__(self, manifest: Manifest, model: Model[Input], lookups: Lookups | None = None) -> None:
         self.manifest = manifest
+        self.is_quick = model.is_quick
         self._model = model
-        self._schema = InputSchema(manifest.inputs)
+        self._lookups = lookups
 
-    def parse(self, message: Any) -> InferRequest:
-        """`message` is the parsed body of an infer request.
-
-        Raises:
-            Refusal: bad input.
-        """
-        return parse_infer(message, self._schema, self.manifest.outputs)
-
-    def predict(self, frame: pd.DataFrame) -> Predictions:
+    def take(self, rows: Rows) -> Input:
         """
         Raises:
-            Refusal: a value that the model does not take, or a model that failed.
+            Refusal: a key that a lookup does not have, a value that the model does not know.
+        """
+        if self._lookups is not None:
+            assert rows.columns is not None  # keys are texts or whole numbers
+            added = self._lookups.join(rows.columns, rows.count)
+            rows = Rows(rows.count, {**rows.columns, **added})
+        return self._model.take(rows)
+
+    def predict(self, inputs: Sequence[Input], counts: Sequence[int]) -> dict[str, list[Any]]:
+        """The outputs of all rows of `inputs`, which have `counts` rows each.
+
+        Raises:
+            Refusal: bad input, or a model that failed.
         """
         try:
-            predictions = predict(self._model, frame, self.manifest.task)
+            outputs = self._model.predict(inputs).outputs
+        except Refusal:
+            raise
         except Exception as error:
-            if isinstance(error, ValueError) and str(error).startswith(_UNKNOWN_CATEGORY):
-                raise Refusal(
-                    FailureKind.UNKNOWN_CATEGORY,
-                    f"{error}: send a value that the model was trained on, or release one that allows others",
-                ) from error
-            logger.exception(
-                "%s %s failed on %d rows", self.manifest.model, self.manifest.version, len(frame)
-            )
+            event("model_failed", logging.ERROR, error, rows=sum(counts))
             raise _model_failed(f"{type(error).__name__}; the server's log says more") from error
-        if any(len(each) != len(frame) for each in predictions.outputs.values()):
-            logger.error("%s %s answered another number of rows", self.manifest.model, self.manifest.version)
-            raise _model_failed("it answered another number of rows")
-        if not all(
-            np.isfinite(each).all() for each in predictions.outputs.values() if each.dtype.kind == "f"
-        ):
-            logger.error("%s %s predicted NaN or infinity", self.manifest.model, self.manifest.version)
-            raise _model_failed("it predicted NaN or infinity")
-        return predictions
+        for each in outputs.values():
+            if len(each) != sum(counts):
+                event("model_failed", logging.ERROR, reason="it answered another number of rows")
+                raise _model_failed("it answered another number of rows")
+            if each.dtype.kind == "f" and not np.isfinite(each).all():
+                event("model_failed", logging.ERROR, reason="it predicted NaN or infinity")
+                raise _model_failed("it predicted NaN or infinity")
+        return {name: each.tolist() for name, each in outputs.items()}
 
 
 def _model_failed(why: str) -> Refusal:

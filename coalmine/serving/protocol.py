@@ -1,57 +1,112 @@
 """The Open Inference Protocol v2: requests as values, answers as bytes, metadata.
 
-JSON only; the binary data extension is not offered. Rows are read by `tensors`, labels by
-`feedback`, and HTTP is `app`'s.
+https://github.com/kserve/open-inference-protocol. Tensors are read by `tensors`, binary ones by
+`binary`, and HTTP is `app`'s. Unknown keys and parameters are passed over, as the protocol asks.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
-import pandas as pd
 
-from coalmine.evaluation.predictions import Predictions
 from coalmine.manifest import Manifest, Tensor
+from coalmine.serving import binary
+from coalmine.serving.http import Answer, is_request_id
 from coalmine.serving.refusal import FailureKind, Refusal, shown
-from coalmine.serving.tensors import InputSchema
+from coalmine.serving.tensors import InputSchema, Rows
 
-# An id travels in a header too, and is kept until its label comes.
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+Outputs = Mapping[str, list[Any]]  # what one request is answered, by output
 
-
-@dataclass(frozen=True)
-class InferRequest:
-    frame: pd.DataFrame
-    outputs: tuple[Tensor, ...]  # the ones asked for, in their order
+BINARY = "application/octet-stream"
 
 
-def parse_json(body: bytes) -> Any:
-    """
-    Raises:
-        Refusal: not JSON in UTF-8.
-    """
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Refusal(
-            FailureKind.MALFORMED,
-            f"the body is not JSON in UTF-8: {error}. A missing value is null; JSON has no NaN",
-        ) from error
+@dataclass(slots=True)
+class Asked:
+    """An infer request. binary: the outputs that are to be answered as binary data."""
+
+    rows: Rows
+    outputs: Sequence[Tensor]  # in the order of the answer
+    binary: frozenset[str] = frozenset()
 
 
-def parse_infer(message: Any, schema: InputSchema, outputs: Sequence[Tensor]) -> InferRequest:
-    """
-    Raises:
-        Refusal: what is wrong, where, and how to mend it.
-    """
-    if not isinstance(message, dict):
-        raise Refusal(FailureKind.MALFORMED, 'the body must be an object: {"inputs": [...]}')
-    return InferRequest(schema.frame(message.get("inputs")), _asked(message.get("outputs"), outputs))
+class Protocol:
+    """The protocol as one release speaks it."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._schema = InputSchema(manifest.inputs)
+        self._outputs = manifest.outputs
+        self._inner_shape = {
+            each.name: [len(manifest.classes)] if each.name == "probabilities" else []
+            for each in manifest.outputs
+        }
+
+    def read(self, message: Any, data: memoryview | None = None) -> Asked:
+        """message: the parsed JSON of a request; data: the binary data that followed it.
+
+        Raises:
+            Refusal: what is wrong, where, and how to mend it.
+        """
+        if not isinstance(message, dict):
+            raise _malformed('the body must be an object: {"inputs": [...]}')
+        tensors = message.get("inputs")
+        if data is None:
+            rows = self._schema.rows(tensors)
+        else:
+            rows = self._schema.read(binary.with_data(tensors, data))
+        if "outputs" not in message and "parameters" not in message:
+            return Asked(rows, self._outputs)
+        outputs, in_binary = self._asked(message.get("outputs"), _parameters(message, "the request"))
+        return Asked(rows, outputs, in_binary)
+
+    def answer(self, asked: Asked, request_id: str, outputs: Outputs) -> Answer:
+        rows = asked.rows.count
+        message = {
+            "model_name": self._manifest.model,
+            "model_version": self._manifest.version,
+            "id": request_id,
+            "outputs": [
+                {
+                    "name": each.name,
+                    "datatype": each.datatype,
+                    "shape": [rows, *self._inner_shape[each.name]],
+                    "data": _flat(outputs[each.name]),
+                }
+                for each in asked.outputs
+            ],
+        }
+        return _in_binary(message, asked.binary) if asked.binary else Answer(orjson.dumps(message))
+
+    def _asked(self, asked: Any, parameters: Mapping[str, Any]) -> tuple[tuple[Tensor, ...], frozenset[str]]:
+        """The outputs that a request names, or all of them; and which of them in binary."""
+        by_default = _flag(parameters, "binary_data_output", False, "the request")
+        known = {each.name: each for each in self._outputs}
+        if asked is None or asked == []:
+            return tuple(self._outputs), frozenset(known if by_default else ())
+        if not isinstance(asked, list) or not all(isinstance(each, dict) for each in asked):
+            raise _malformed('`outputs` must be a list of {"name": ...}')
+        in_binary = {}
+        for each in asked:
+            name = each.get("name")
+            if not isinstance(name, str) or name not in known:
+                raise Refusal(
+                    FailureKind.SCHEMA,
+                    f"output {shown(name)} is not one of this model's: it has {', '.join(known)}",
+                )
+            own = _parameters(each, f"output `{name}`")
+            if "classification" in own:
+                raise _malformed(
+                    f"output `{name}`: this server has no classification extension. Ask for `label`, "
+                    "and for `probability` or `probabilities`"
+                )
+            in_binary[name] = _flag(own, "binary_data", by_default, f"output `{name}`")
+        return tuple(known[name] for name in in_binary), frozenset(
+            name for name, is_binary in in_binary.items() if is_binary
+        )
 
 
 def body_id(message: Any) -> str | None:
@@ -64,34 +119,16 @@ def body_id(message: Any) -> str | None:
     if identity is None or identity == "":
         return None
     if not is_request_id(identity):
-        raise Refusal(FailureKind.MALFORMED, "`id` must be a text of 1 to 128 visible ASCII characters")
+        raise _malformed("`id` must be a text of 1 to 128 visible ASCII characters")
     return str(identity)
 
 
-def is_request_id(value: object) -> bool:
-    return isinstance(value, str) and _REQUEST_ID.fullmatch(value) is not None
-
-
-def infer_answer(
-    manifest: Manifest, request_id: str, outputs: Sequence[Tensor], predictions: Predictions
-) -> bytes:
-    return orjson.dumps(
-        {
-            "model_name": manifest.model,
-            "model_version": manifest.version,
-            "id": request_id,
-            "outputs": [_tensor(each, predictions.outputs[each.name]) for each in outputs],
-        },
-        option=orjson.OPT_SERIALIZE_NUMPY,
-    )
-
-
-def error_answer(message: str) -> bytes:
-    return orjson.dumps({"error": message})
-
-
 def server_metadata() -> dict[str, Any]:
-    return {"name": "coalmine", "version": importlib.metadata.version("coalmine"), "extensions": []}
+    return {
+        "name": "coalmine",
+        "version": importlib.metadata.version("coalmine"),
+        "extensions": ["binary_tensor_data"],
+    }
 
 
 def model_metadata(manifest: Manifest) -> dict[str, Any]:
@@ -106,46 +143,54 @@ def model_metadata(manifest: Manifest) -> dict[str, Any]:
         for each in manifest.inputs
     ]
     outputs = [
-        {"name": each.name, "datatype": each.datatype, "shape": [-1, *_inner_shape(each, manifest)]}
+        {
+            "name": each.name,
+            "datatype": each.datatype,
+            "shape": [-1, len(manifest.classes)] if each.name == "probabilities" else [-1],
+        }
         for each in manifest.outputs
     ]
     return {
         "name": manifest.model,
         "versions": [manifest.version],
-        "platform": "coalmine-sklearn",
+        "platform": "sklearn_skops" if manifest.predictor.kind == "scikit-learn" else "sklearn_compiled",
         "inputs": inputs,
         "outputs": outputs,
         "parameters": {"task": manifest.task.value, "classes": list(manifest.classes)},
     }
 
 
-def _inner_shape(output: Tensor, manifest: Manifest) -> list[int]:
-    return [len(manifest.classes)] if output.name == "probabilities" else []
+def _flat(values: list[Any]) -> list[Any]:
+    """Row-major: probabilities come as one list for each row."""
+    return [value for row in values for value in row] if isinstance(values[0], list) else values
 
 
-def _asked(asked: Any, outputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    if not asked and asked in (None, []):
-        return tuple(outputs)
-    known = {each.name: each for each in outputs}
-    if not isinstance(asked, list) or not all(isinstance(each, dict) for each in asked):
-        raise Refusal(FailureKind.MALFORMED, '`outputs` must be a list of {"name": ...}')
-    names = [each.get("name") for each in asked]
-    for name in names:
-        if not isinstance(name, str) or name not in known:
-            raise Refusal(
-                FailureKind.SCHEMA,
-                f"output {shown(name)} is not one of this model's: it has {', '.join(known)}",
-            )
-    return tuple(known[name] for name in dict.fromkeys(names))
+def _in_binary(message: dict[str, Any], names: frozenset[str]) -> Answer:
+    chunks = []
+    for output in message["outputs"]:
+        if output["name"] in names:
+            chunk = binary.packed(output["datatype"], output.pop("data"))
+            output["parameters"] = {"binary_data_size": len(chunk)}
+            chunks.append(chunk)
+    head = orjson.dumps(message)
+    return Answer(b"".join([head, *chunks]), media_type=BINARY, headers=((binary.HEADER, str(len(head))),))
 
 
-def _tensor(output: Tensor, values: Any) -> dict[str, Any]:
-    data = values.ravel()
-    is_number = output.datatype in ("FP64", "INT64") and data.dtype.kind in "fi"
-    return {
-        "name": output.name,
-        "datatype": output.datatype,
-        "shape": list(values.shape),
-        # orjson writes contiguous numbers as they are; texts and booleans come as objects.
-        "data": data if is_number else data.tolist(),
-    }
+def _parameters(holder: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    parameters = holder.get("parameters")
+    if parameters is None:
+        return {}
+    if not isinstance(parameters, dict):
+        raise _malformed(f"`parameters` of {where} must be an object, not {shown(parameters)}")
+    return parameters
+
+
+def _flag(parameters: Mapping[str, Any], name: str, default: bool, where: str) -> bool:
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise _malformed(f"parameter `{name}` of {where} is {shown(value)}: it must be true or false")
+    return value
+
+
+def _malformed(message: str) -> Refusal:
+    return Refusal(FailureKind.MALFORMED, message)

@@ -13,18 +13,31 @@ class FailureKind(StrEnum):
     SCHEMA = "schema"  # not what this model takes: names, types, shapes, ranges
     MISSING_VALUE = "missing_value"
     UNKNOWN_CATEGORY = "unknown_category"
+    MISSING_KEY = "missing_key"  # a lookup released with the model has no such row
     TOO_LARGE = "too_large"
     NOT_FOUND = "not_found"  # another model or version
+    OVERLOADED = "overloaded"  # more wait than this server can answer in time
+    TIMEOUT = "timeout"  # the request's time was over before its answer was there
     MODEL = "model"  # the model failed on input that its schema allows
 
 
 class Refusal(Exception):
     """`message` says what is wrong, where, and how to mend it."""
 
-    def __init__(self, kind: FailureKind, message: str, status: int = 400) -> None:
+    def __init__(
+        self, kind: FailureKind, message: str, status: int = 400, headers: tuple[tuple[str, str], ...] = ()
+    ) -> None:
         super().__init__(message)
         self.kind = kind
         self.status = status
+        self.headers = headers
+
+
+def unusable_number() -> Refusal:
+    return Refusal(
+        FailureKind.SCHEMA,
+        "a number is missing, or too large for this model: send one in the range that it was trained on",
+    )
 
 
 def shown(value: object) -> str:

@@ -19,16 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from coalmine.errors import IntegrityError, NotFound
-from coalmine.evaluation import model_file
 from coalmine.manifest import Manifest, parse_manifest
-from coalmine.serving.predictor import Predictor
+from coalmine.serving.lookups import Lookups
+from coalmine.serving.predictor import Model, Predictor
+from coalmine.serving.protocol import Protocol
 from coalmine.serving.refusal import Refusal
 
 MODEL_SUFFIX = ".skops"
 TOLERANCE = 1e-9  # another processor may round the last digits differently
 
 
-def load_release(folder: Path) -> Predictor:
+def load_release(folder: Path) -> Predictor[Any]:
     """
     Raises:
         NotFound: no release there.
@@ -37,19 +38,18 @@ def load_release(folder: Path) -> Predictor:
     manifest = _read_manifest(folder)
     for file in manifest.all_files:
         _verify(folder / "files" / file.path, file.sha256)
-    # First, so that the release's transformers win over those of the folder it was started in.
+    # First, so that the release's own code wins over that of the folder it was started in.
     sys.path.insert(0, str((folder / "code").resolve()))
     try:
-        model = model_file.load(_model_path(folder, manifest), manifest.trusted_types)
-        _keep_to_one_thread(model)
-        predictor = Predictor(manifest, model)
+        lookups = Lookups.load(folder, manifest) if manifest.lookups else None
+        predictor = Predictor(manifest, _model(folder, manifest), lookups)
         self_check(predictor)
     except IntegrityError as error:
         raise IntegrityError(f"{error}{_other_libraries(manifest)}") from error
     return predictor
 
 
-def self_check(predictor: Predictor) -> None:
+def self_check(predictor: Predictor[Any]) -> None:
     """The manifest's example, asked the way that users ask.
 
     Raises:
@@ -67,14 +67,26 @@ def self_check(predictor: Predictor) -> None:
         for each in manifest.inputs
     ]
     try:
-        found = predictor.predict(predictor.parse({"inputs": tensors}).frame).outputs
+        rows = Protocol(manifest).read({"inputs": tensors}).rows
+        found = predictor.predict([predictor.take(rows)], [rows.count])
     except Refusal as refusal:
         raise IntegrityError(f"{named}: {refusal}") from refusal
     for output in manifest.outputs:
         wanted = manifest.example.outputs.get(output.name)
-        got = found[output.name].tolist()[0] if output.name in found else None
+        got = found[output.name][0] if output.name in found else None
         if not _is_same(wanted, got):
             raise IntegrityError(f"{named}: `{output.name}` is {got}, and was {wanted}")
+
+
+def _model(folder: Path, manifest: Manifest) -> Model[Any]:
+    """What the manifest says answers; the other way's libraries are not even imported."""
+    if manifest.predictor.kind == "compiled":
+        from coalmine.serving.translated import TranslatedModel
+
+        return TranslatedModel.load(folder / "files" / "models" / manifest.model / "compiled", manifest)
+    from coalmine.serving.fitted import FittedModel
+
+    return FittedModel.load(_fitted_path(folder, manifest), manifest)
 
 
 def _read_manifest(folder: Path) -> Manifest:
@@ -101,7 +113,7 @@ def _verify(path: Path, sha256: str) -> None:
         )
 
 
-def _model_path(folder: Path, manifest: Manifest) -> Path:
+def _fitted_path(folder: Path, manifest: Manifest) -> Path:
     paths = [file.path for file in manifest.all_files if file.path.endswith(MODEL_SUFFIX)]
     if len(paths) != 1:
         raise IntegrityError(
@@ -109,14 +121,6 @@ def _model_path(folder: Path, manifest: Manifest) -> Path:
             "a release has exactly one"
         )
     return folder / "files" / paths[0]
-
-
-def _keep_to_one_thread(model: Any) -> None:
-    """Starting threads for one row takes longer than its prediction."""
-    parameters = model.get_params() if hasattr(model, "get_params") else {}
-    threads = [name for name in parameters if name.split("__")[-1] == "n_jobs"]
-    if threads:
-        model.set_params(**dict.fromkeys(threads, 1))
 
 
 def _other_libraries(manifest: Manifest) -> str:

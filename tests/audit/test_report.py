@@ -14,6 +14,7 @@ from coalmine.audit.journal import FileJournal, begin
 from coalmine.audit.report import render, write_report
 from coalmine.audit.story import read_story
 from coalmine.errors import NotFound
+from coalmine.manifest import LookupTable
 from coalmine.rollout.events import Event, EventKind
 from tests.audit.fake_rollouts import FakeRollout, make_manifest, write_rollout
 
@@ -143,6 +144,15 @@ def test_the_page_names_the_release_and_who_asked(tmp_path: Path) -> None:
         "Sam (schedule; proof: claimed)",
     ):
         assert fact in read
+
+
+def test_the_page_names_the_lookups_that_were_released_with_the_model(tmp_path: Path) -> None:
+    table = LookupTable(
+        dataset="weather", md5="ef" * 16, key=("origin", "hour"), columns=(), missing="null", files=()
+    )
+    manifest = make_manifest().model_copy(update={"lookups": (table,)})
+    page = render(read_story(write_rollout(tmp_path, FakeRollout())), manifest)
+    assert f"Lookup by origin, hour weather {'ef' * 16}" in words(page)
 
 
 def test_the_same_journal_gives_the_same_page_beside_it(tmp_path: Path) -> None:

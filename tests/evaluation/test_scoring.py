@@ -53,3 +53,13 @@ def test_the_example_is_a_row_that_the_model_takes_and_its_answer(train_x, estim
     assert found.inputs == {"x": shown}
     again = predict(model, signature.rows(inputs, {"x": [found.inputs["x"]]}), Task.BINARY)
     assert found.outputs == {name: values[0].item() for name, values in again.outputs.items()}
+
+
+def test_the_example_of_a_model_with_lookups_holds_what_a_request_brings():
+    train = pd.DataFrame({"x": [1.0, 2.0, 3.0], "day": ["a", "b", "a"]})
+    model = LogisticRegression().fit(train[["x"]], [0, 1, 0])
+    features, inputs = signature.inputs(train, ["x"]), signature.inputs(train, ["day"])
+    found = example(model, TEST, inputs, Task.BINARY, features)
+    assert found.inputs == {"day": "a"}
+    complete = predict(model, pd.DataFrame({"x": [1.0]}), Task.BINARY)
+    assert found.outputs["probability"] == complete.outputs["probability"][0]

@@ -56,13 +56,14 @@ def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     [
         (MODEL_YAML, "C: 0.3", "C: 0.5", Bump.MINOR),
         (MODEL_YAML, "test_share: 0.3", "test_share: 0.2", Bump.MINOR),
+        (MODEL_YAML, "split:\n", "lookups: []\nsplit:\n", Bump.MINOR),
         ("pipelines/train.py", '"""', '"""Again. ', Bump.MINOR),
         ("models/credit-risk/dvc.yaml", "desc: Fit the estimator", "desc: Fit it", Bump.MINOR),
         (MODEL_YAML, "roc_auc: {minimum: 0.7}", "roc_auc: {minimum: 0.6}", Bump.PATCH),
         (MODEL_YAML, "owner: credit-risk team", "owner: Kim", Bump.PATCH),
         ("README.md", "\n", "\nhello\n", Bump.PATCH),
     ],
-    ids=["parameters", "split", "code", "pipeline", "a bound", "the owner", "words"],
+    ids=["parameters", "split", "lookups", "code", "pipeline", "a bound", "the owner", "words"],
 )
 def test_an_edit_counts_where_the_models_bytes_depend_on_it(
     case: Case, path: str, old: str, new: str, expected: Bump

@@ -44,6 +44,7 @@ MODEL: dict[str, Any] = {
         "resamples": 100,
     },
 }
+LOOKUP_FILES = ("dataset.yaml", "partitions", "report.json")
 
 
 class Workshop:
@@ -63,6 +64,22 @@ class Workshop:
 
     def write_model(self, **changes: Any) -> None:
         (self.model / "model.yaml").write_text(yaml.safe_dump({**MODEL, **changes}))
+
+    def write_stages(self, *lookups: str) -> None:
+        """dvc.yaml, as far as a stage reads it."""
+        files = [f"data/{name}/{file}" for name in lookups for file in LOOKUP_FILES]
+        keys = ["features", *(["lookups"] if lookups else [])]
+        stage = {"deps": files, "params": [{"models/buyers/model.yaml": keys}]}
+        (self.model / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"prepare": stage}}))
+
+    def write_lookup(self, name: str, columns: dict[str, Any] | None, rows: pd.DataFrame) -> None:
+        """A dataset of one partition; columns: None leaves dataset.yaml as it is."""
+        folder = self.top / "data" / name
+        (folder / "partitions").mkdir(parents=True, exist_ok=True)
+        if columns is not None:
+            spec = {"name": name, "source": {"files": "x.csv"}, "columns": columns}
+            (folder / "dataset.yaml").write_text(yaml.safe_dump(spec))
+        (folder / "partitions/all.parquet").write_bytes(partition_bytes(rows))
 
     def write_partition(self, name: str, rows: pd.DataFrame) -> None:
         (self.partitions / f"{name}.parquet").write_bytes(partition_bytes(rows))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
 from coalmine.errors import DataRefused, NotFound, SpecError
 from coalmine.evaluation.prepared import read_split, read_test, read_train
 from pipelines.prepare import prepare
+
+SHOPS = {"dataset": "shops", "key": ["shop"], "columns": ["size"]}
 
 
 def digests(workshop):
@@ -71,7 +74,7 @@ def test_a_file_without_a_time_splits_by_row(workshop, make_visits):
     ("changes", "error", "said"),
     [
         ({"features": ["minute"]}, SpecError, "`features` names `minute`.*did you mean `minutes`"),
-        ({"features": ["zzz"]}, SpecError, "it has: at, bought"),
+        ({"features": ["zzz"]}, SpecError, "data/visits does not have: there are: at, bought"),
         ({"target": "buoght"}, SpecError, "`target` names `buoght`.*did you mean `bought`"),
         ({"features": ["at"]}, SpecError, "a datetime, which no model takes"),
         ({"target": "pages", "features": ["minutes"]}, DataRefused, "has 8 values.*task: multiclass"),
@@ -118,3 +121,74 @@ def test_no_partition_says_how_to_get_one(workshop):
         path.unlink()
     with pytest.raises(NotFound, match="coalmine ingest visits"):
         prepare(workshop.top, "buyers")
+
+
+# --- lookups ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_shops(workshop):
+    """The model looks up the sizes of the shops."""
+    workshop.write_model(lookups=[SHOPS], features=["minutes", "size"])
+    workshop.write_stages("shops")
+    shops = {"shop": {"type": "string"}, "size": {"type": "integer"}, "seen": {"type": "datetime"}}
+    workshop.write_lookup("shops", shops, pd.DataFrame({"shop": ["north", "south"], "size": [7, 9]}))
+    return workshop
+
+
+def test_both_sides_get_what_the_lookup_adds(with_shops):
+    prepare(with_shops.top, "buyers")
+    for rows in (read_train(with_shops.model / "prepared"), read_test(with_shops.model / "prepared")):
+        assert list(rows.columns)[-2:] == ["spent", "size"]
+        assert (rows["size"] == rows["shop"].map({"north": 7, "south": 9})).all()
+
+
+def test_a_dataset_without_periods_gets_it_too_and_keeps_its_sides(with_shops, make_visits):
+    for path in with_shops.partitions.iterdir():
+        path.unlink()
+    with_shops.write_partition("all", make_visits("2013-01"))
+    with_shops.write_dataset(period="none", time=None, group=None)
+    prepare(with_shops.top, "buyers")
+    joined = read_test(with_shops.model / "prepared")
+    with_shops.write_model()
+    prepare(with_shops.top, "buyers")
+    assert joined.drop(columns="size").equals(read_test(with_shops.model / "prepared"))
+
+
+def test_a_row_that_finds_nothing_is_incomplete(with_shops):
+    with_shops.write_lookup("shops", None, pd.DataFrame({"shop": ["north"], "size": [7]}))
+    with_shops.write_model(
+        lookups=[{**SHOPS, "missing": None}], features=["size"], split={"rows": "complete"}
+    )
+    prepare(with_shops.top, "buyers")
+    assert set(read_test(with_shops.model / "prepared")["shop"]) == {"north"}
+    split = read_split(with_shops.model / "prepared")
+    assert split.test.rows + split.test.incomplete == 560
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "said"),
+    [
+        ({"features": ["siez"]}, SpecError, "and no lookup adds: did you mean `size`"),
+        ({"target": "size", "features": ["pages"]}, SpecError, "`target` names `size`.*does not have: "),
+        ({"lookups": [{**SHOPS, "dataset": "shop"}]}, SpecError, "did you mean `shops`"),
+        (
+            {"lookups": [SHOPS], "dataset": "visits"},
+            DataRefused,
+            "of 1120 rows have a key.*such as shop south",
+        ),
+    ],
+    ids=["near feature", "target of a lookup", "no such dataset", "key"],
+)
+def test_a_lookup_that_does_not_fit_is_refused_and_nothing_is_written(with_shops, changes, error, said):
+    with_shops.write_model(**{"lookups": [SHOPS], "features": ["size"], **changes})
+    with_shops.write_lookup("shops", None, pd.DataFrame({"shop": ["north"], "size": [7]}))
+    with pytest.raises(error, match=said):
+        prepare(with_shops.top, "buyers")
+    assert not (with_shops.model / "prepared").exists()
+
+
+def test_stages_that_would_not_see_the_lookup_change_are_refused(with_shops):
+    with_shops.write_stages()
+    with pytest.raises(SpecError, match="- data/shops/partitions"):
+        prepare(with_shops.top, "buyers")

@@ -319,6 +319,19 @@ def test_a_partition_that_is_not_there_is_not_found_and_nothing_changes(project:
     assert dvc.dataset_digest(PARTITIONS) == digest
 
 
+def test_the_listing_is_what_was_recorded_not_what_lies_there(project: Any) -> None:
+    dvc = DvcProject(project.top)
+    dvc.add_partitions(PARTITIONS, _partitions(project, "2013-01", "2013-02"))
+    recorded = {
+        name: (project.top / PARTITIONS / name).read_bytes()
+        for name in ("2013-01.parquet", "2013-02.parquet")
+    }
+    project.write(f"{PARTITIONS}/2013-02.parquet", "an edit that nobody adds\n")
+    assert dvc.listing(PARTITIONS) == {
+        name: hashlib.md5(content).hexdigest() for name, content in recorded.items()
+    }
+
+
 def test_a_dataset_that_is_not_tracked_has_no_digest(project: Any) -> None:
     with pytest.raises(NotFound, match="not tracked"):
         DvcProject(project.top).dataset_digest(PARTITIONS)

@@ -13,6 +13,7 @@ from dvc.repo import Repo as DvcRepo
 from git import Repo
 
 from coalmine.datasets.ingest import ingest
+from coalmine.datasets.lookups import require_lookups
 from coalmine.datasets.schema import check_partition
 from coalmine.datasets.sources import open_source
 from coalmine.errors import CoalmineError, InputError, MachineUnready, NotFound, RepositoryUnready
@@ -85,7 +86,9 @@ def test_a_new_repository_has_the_examples_and_reads_them(tmp_path: Path) -> Non
     models = model_names(tmp_path / "shop")
     assert models == model_names(Path(scaffold.__file__).parents[2])
     for model in models:
-        load_dataset_spec(tmp_path / "shop", load_model_spec(tmp_path / "shop", model).dataset)
+        spec = load_model_spec(tmp_path / "shop", model)
+        load_dataset_spec(tmp_path / "shop", spec.dataset)
+        require_lookups(tmp_path / "shop", spec)
     assert load_settings(tmp_path / "shop").environments
 
 
@@ -94,7 +97,7 @@ def test_examples_can_be_left_out_with_all_that_only_they_need(tmp_path: Path) -
 
     assert "models/credit-risk/model.yaml" in written
     assert "data/german-credit/dataset.yaml" in written
-    assert not [path for path in written if "flight" in path]
+    assert not [path for path in written if "flight" in path or "weather" in path]
     assert list(yaml.safe_load((tmp_path / "shop/dvc.yaml").read_text())["artifacts"]) == ["credit-risk"]
     assert "data/german-credit/dvc.yaml" not in {str(path) for path in init(tmp_path / "bare", examples=[])}
 

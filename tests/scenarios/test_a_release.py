@@ -82,8 +82,10 @@ def test_with_the_git_remote_gone_the_data_is_safe_and_the_next_run_pushes(
     failed = work.run("retrain", MODEL, status=RemoteUnavailable.exit_code)
     assert "The Git remote `origin`" in failed.err
 
-    (file,) = work.read_yaml(f"models/{MODEL}/manifest.yaml")["files"]
-    assert (work.top / ".coalmine/remotes/dvc/files/md5" / file["md5"][:2] / file["md5"][2:]).is_file()
+    files = work.read_yaml(f"models/{MODEL}/manifest.yaml")["files"]
+    assert [Path(file["path"]).name for file in files] == ["model.skops", "plan.json"]
+    for file in files:
+        assert (work.top / ".coalmine/remotes/dvc/files/md5" / file["md5"][:2] / file["md5"][2:]).is_file()
     away.rename(remote)
     recorded = work.head()
     assert work.pushed() != recorded

@@ -6,14 +6,15 @@ from typing import Any
 import pytest
 
 from coalmine.errors import CoalmineError, IntegrityError, NotFound
+from coalmine.serving.protocol import Protocol
 from coalmine.serving.release import load_release
 from tests.serving.releases import MODEL_PATH, Built, rewrite, tensors
 
 
 def test_a_release_is_loaded_and_answers(own_binary: Built) -> None:
     predictor = load_release(own_binary.folder)
-    predictions = predictor.predict(predictor.parse({"inputs": tensors(own_binary, [0])}).frame)
-    assert set(predictions.outputs) == {"label", "probability"}
+    rows = Protocol(own_binary.manifest).read({"inputs": tensors(own_binary, [0])}).rows
+    assert set(predictor.predict([predictor.take(rows)], [1])) == {"label", "probability"}
 
 
 def _tamper(built: Built) -> None:

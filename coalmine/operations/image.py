@@ -1,0 +1,166 @@
+"""The image that serves: built from a commit, published, and recorded in Git by digest.
+
+An image ships `pipelines/`, whose transformers the models need, and the libraries; models and data
+come by digest (`fetch`). It is built from what the commit holds, not from the working tree.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from coalmine.durable import replace_text
+from coalmine.errors import InputError, MachineUnready
+from coalmine.operations.image_tool import ImageTool
+from coalmine.operations.workspace import Tell, Workspace
+from coalmine.registry import images
+from coalmine.registry.commits import Change, publish
+from coalmine.registry.images import Image
+
+_WHEELS = "wheels"  # of the build's folder: where the Dockerfile finds a coalmine that no index has
+
+
+@dataclass(frozen=True)
+class Built:
+    """digest: of the image's manifest in its registry; before it is published, the image's own id."""
+
+    reference: str
+    digest: str
+    commit: str
+    published: bool
+
+
+def build_image(
+    workspace: Workspace,
+    tell: Tell,
+    *,
+    tag: str | None = None,
+    push: bool = False,
+    options: Sequence[str] = (),
+) -> Built:
+    """Build the image of what is checked out; with `push`, publish and record it.
+
+    It is named by the newest commit that changed something that it ships.
+
+    tag: the image's name without a tag of its own, which is the commit; default: the folder's name.
+    options: of the tool's build command, as they are.
+
+    Published already with the same contents, nothing is built. Where coalmine runs from a checkout,
+    its version does not tell what it is: the image is built anew, and recorded if it has changed.
+
+    Raises:
+        InputError: `push` without `tag`.
+        RepositoryUnready: what the image ships is changed in no commit; as `require_record` says.
+        NotFound: the repository has no Dockerfile.
+        MachineUnready: no docker, podman or buildah that works, or the build failed.
+        Unavailable: the image or its record could not be pushed; run again.
+    """
+    if push:
+        if tag is None:
+            raise InputError("Say where the image goes: coalmine image build --push --tag HOST/TEAM/NAME")
+        workspace.require_record()
+    repository = workspace.repository
+    repository.require_clean(images.SHIPPED)
+    # Not HEAD: a later commit of data, or of this record, is the same image under the same name.
+    commit = repository.git("log", "-1", "--format=%H", "HEAD", "--", *images.SHIPPED) or repository.head()
+    coalmine = importlib.metadata.version("coalmine")
+    contents = images.contents_of(repository, commit, coalmine)
+    name = tag or workspace.top.name.lower()
+    published = [image for image in images.read_images(repository) if image.repository == name]
+    there = images.find(tuple(published), contents)
+    if push and there is not None and _origin() is None:
+        tell(f"Published already, from commit {there.commit[:12]}: nothing that it ships has changed.")
+        return Built(there.reference, there.digest, there.commit, published=True)
+    tool = ImageTool.find()
+    reference = f"{name}:{commit}"
+    with tempfile.TemporaryDirectory(prefix="coalmine-image-") as folder:
+        context = Path(folder)
+        repository.export(commit, images.SHIPPED, context)
+        arguments = {
+            "COALMINE": _requirement(context, coalmine),
+            "REVISION": commit,
+            "SOURCE": _source(workspace),
+        }
+        tell(f"Building {reference} with {tool.program}.")
+        digest = tool.build(context, reference, arguments, options)
+    if push:
+        digest = tool.push(reference)
+        image = Image(contents=contents, commit=commit, coalmine=coalmine, repository=name, digest=digest)
+        _record(workspace, image, tell)
+    return Built(reference, digest, commit, push)
+
+
+def _record(workspace: Workspace, image: Image, tell: Tell) -> None:
+    """The image in Git, so that deliveries of this code name it."""
+    before = images.read_images(workspace.repository)
+    if image in before:
+        return
+    kept = tuple(
+        each for each in before if (each.repository, each.contents) != (image.repository, image.contents)
+    )
+    replace_text(workspace.top / images.PATH, images.dump_images((*kept, image)))
+    subject = f"Publish the image of {image.commit[:12]}"
+    change = Change((images.PATH,), subject, trailers={"Image": image.reference})
+    git = workspace.settings.git
+    recorded = publish(workspace.repository, change, git.remote, git.branch)
+    tell(f"Recorded {image.reference} as {recorded[:12]}.")
+
+
+# --- coalmine itself -------------------------------------------------------------------
+
+
+def _requirement(context: Path, version: str) -> str:
+    """What the build installs as coalmine: this one. From an index where it came from there; else a
+    wheel of it, put into `context`.
+
+    Raises:
+        MachineUnready: the wheel it came from is gone, or none can be made of its checkout.
+    """
+    origin = _origin()
+    if origin is None:
+        return f"coalmine=={version}"
+    wheels = context / _WHEELS
+    wheels.mkdir()
+    if origin.is_dir():
+        # hatchling makes the same wheel of the same files, whenever it is asked.
+        command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory"]
+        made = subprocess.run([*command, str(wheels)], cwd=origin, capture_output=True, text=True)
+        if made.returncode != 0:
+            raise MachineUnready(
+                f"coalmine runs from the checkout {origin}, and no wheel can be made of it: "
+                f"{made.stderr.strip()}. If hatchling is missing: pip install hatchling"
+            )
+    elif origin.is_file():
+        shutil.copy(origin, wheels)
+    else:
+        raise MachineUnready(
+            f"coalmine was installed from {origin}, which is gone: the image cannot have the same. Put it "
+            "back, or install coalmine from an index"
+        )
+    (wheel,) = wheels.iterdir()
+    return wheel.relative_to(context).as_posix()
+
+
+def _origin() -> Path | None:
+    """The checkout or wheel that this coalmine was installed from; None: an index (PEP 610)."""
+    recorded = importlib.metadata.distribution("coalmine").read_text("direct_url.json")
+    url = urlsplit(json.loads(recorded)["url"]) if recorded else None
+    return Path(unquote(url.path)) if url is not None and url.scheme == "file" else None
+
+
+# --- the repository --------------------------------------------------------------------
+
+
+def _source(workspace: Workspace) -> str:
+    """The Git remote's address, without what only its users should know; empty for a folder."""
+    found = workspace.repository.try_git("remote", "get-url", workspace.settings.git.remote)
+    url = urlsplit(found.text)
+    return url._replace(netloc=url.netloc.rpartition("@")[2]).geturl() if url.scheme and url.netloc else ""

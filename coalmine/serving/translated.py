@@ -1,0 +1,57 @@
+"""The compiled model: an exact translation that needs neither scikit-learn nor pandas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from coalmine.evaluation.compiled.encoding import UnknownCategory
+from coalmine.evaluation.compiled.model import CompiledModel, NotFinite
+from coalmine.evaluation.predictions import Predictions
+from coalmine.manifest import Manifest
+from coalmine.serving.refusal import FailureKind, Refusal, shown, unusable_number
+from coalmine.serving.tensors import Rows
+
+Matrix = npt.NDArray[np.float64]
+
+
+class TranslatedModel:
+    is_quick = True
+
+    def __init__(self, compiled: CompiledModel, manifest: Manifest) -> None:
+        self._compiled = compiled
+        self._names = [each.name for each in manifest.columns]
+
+    @classmethod
+    def load(cls, folder: Path, manifest: Manifest) -> TranslatedModel:
+        """
+        Raises:
+            IntegrityError: no compiled model that this coalmine reads.
+        """
+        return cls(CompiledModel.load(folder), manifest)
+
+    def take(self, rows: Rows) -> Matrix:
+        if rows.matrix is not None:
+            if self._compiled.plain:
+                return rows.matrix
+            columns = dict(zip(self._names, rows.matrix.T, strict=True))
+        else:
+            assert rows.columns is not None
+            columns = rows.columns
+        try:
+            return self._compiled.encode(columns, rows.count)
+        except UnknownCategory as unknown:
+            raise Refusal(
+                FailureKind.UNKNOWN_CATEGORY,
+                f"input `{unknown.column}` has {shown(unknown.value)}, which the model was not trained on: "
+                "send a value that it knows, or release a model that allows others",
+            ) from unknown
+
+    def predict(self, inputs: Sequence[Matrix]) -> Predictions:
+        try:
+            return self._compiled.predict(inputs[0] if len(inputs) == 1 else np.concatenate(inputs))
+        except NotFinite as error:
+            raise unusable_number() from error
