@@ -34,7 +34,8 @@ COPY --from=builder /opt/coalmine /opt/coalmine
 COPY pipelines /opt/coalmine/code/pipelines
 # One thread per process: OpenMP's threads of several servers on one machine slow one another down.
 ENV PATH=/opt/coalmine/bin:$PATH OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-ARG REVISION SOURCE
+ARG REVISION
+ARG SOURCE
 LABEL org.opencontainers.image.title="coalmine model server" \
       org.opencontainers.image.revision=${REVISION} \
       org.opencontainers.image.source=${SOURCE}

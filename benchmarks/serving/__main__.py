@@ -40,8 +40,7 @@ from benchmarks.table import report
 
 STARTS = 5
 FULL = Seconds(warm_up=1.0, saturation=4.0, at_rate=6.0)
-QUICK = Seconds(warm_up=0.5, saturation=2.0, at_rate=2.0)
-CALIBRATION = Seconds(warm_up=1.0, saturation=2.0, at_rate=0.0)
+QUICK = Seconds(warm_up=0.4, saturation=1.6, at_rate=1.6)
 
 
 def main() -> int:
@@ -136,7 +135,7 @@ def _rounds(asked: _Case, turns: int, seconds: Seconds, is_quick: bool) -> Itera
     saturation = {}
     for contender in asked.contenders:
         print(f"{name}: {contender.name}, to fix its rate", flush=True)
-        saturation[contender.name] = saturation_per_second(contender, CALIBRATION)
+        saturation[contender.name] = saturation_per_second(contender, seconds)
     common = None if is_quick else float(min(saturation.values()) // 2)
     for turn in range(1, turns + 1):
         for contender in asked.contenders:

@@ -29,7 +29,6 @@ from typing import Any
 import numpy as np
 import uvloop
 
-ANSWER_LIMIT_S = 5.0  # how long an answer may take after the last request
 SHARES = (0.5, 0.99, 0.999)
 
 
@@ -48,6 +47,7 @@ class Plan:
     measured_s: float
     rate: float | None = None
     check_every: int = 50
+    answer_limit_s: float = 5.0  # how long an answer may take after the last request
     latencies: str | None = None  # a file to write them to, in seconds, as raw float64
 
 
@@ -167,10 +167,12 @@ class _Run:
 
     async def _open(self) -> tuple[float, float]:
         assert self.plan.rate is not None
-        start_s = time.perf_counter() + 0.01
-        self.measured_from = start_s + self.plan.warm_up_s
-        self.ends_at = self.measured_from + self.plan.measured_s
-        with _Timer(start_s, 1 / self.plan.rate) as timer:
+        warm_up, measured = (
+            round(self.plan.rate * seconds) for seconds in (self.plan.warm_up_s, self.plan.measured_s)
+        )
+        with _Timer(time.perf_counter() + 0.01, 1 / self.plan.rate) as timer:
+            self.measured_from = timer.due_s(warm_up)
+            self.ends_at = timer.due_s(warm_up + measured)
             asyncio.get_running_loop().add_reader(timer.file, self._send_due, timer)
             try:
                 return await self._watch()
@@ -185,7 +187,7 @@ class _Run:
         return time.process_time() - cpu_s, time.perf_counter() - started
 
     async def _last_answers(self) -> None:
-        until = time.perf_counter() + ANSWER_LIMIT_S
+        until = time.perf_counter() + self.plan.answer_limit_s
         while time.perf_counter() < until and self.error is None:
             if not self.waiting and not any(each.is_busy for each in self.connections):
                 return
@@ -209,7 +211,7 @@ class _Run:
         left = [each.since for each in self.connections if each.is_busy] + [due for _, due in self.waiting]
         counts.latencies_s.extend(now - due for due in left if due >= self.measured_from)
         # A connection that broke took its request along.
-        counts.latencies_s.extend([ANSWER_LIMIT_S] * (counts.asked - len(counts.latencies_s)))
+        counts.latencies_s.extend([self.plan.answer_limit_s] * (counts.asked - len(counts.latencies_s)))
         if self.plan.latencies is not None:
             Path(self.plan.latencies).write_bytes(counts.latencies_s.tobytes())
         return Measured(

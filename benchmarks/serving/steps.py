@@ -1,15 +1,15 @@
 """Where the processor time of one request of ours goes: its steps by themselves, in this process.
 
-Each step is the server's own function, asked about one row after the other; "routing..." is what
-the whole application takes beyond them. Under load the model answers several rows at once, which
-costs less for each, so that these steps add up to a little more than is measured from outside.
+Each step is the server's own function, asked about one row after the other; the last one is what
+the whole application takes beyond them, and beyond the bare stack's handler. Under load the model
+answers several rows at once, which costs less for each.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,17 +17,18 @@ from typing import Any
 import uvloop
 
 from benchmarks.serving import cases
+from benchmarks.serving.bare import Bare, Recorded
 from benchmarks.serving.cases import Case
 from coalmine.serving.app import Serving
+from coalmine.serving.batching import Batcher
 from coalmine.serving.http import parse_json
-from coalmine.serving.predictor import Predictor
 from coalmine.serving.protocol import Protocol
 from coalmine.serving.release import load_release
 from coalmine.serving.telemetry import Telemetry
 from coalmine.slots import Slot
 from coalmine.spec import Task
 
-_REQUESTS, _REPETITIONS = 1000, 5
+_REQUESTS, _REPETITIONS = 500, 12
 _ID = "3f1c9a0c4b5d4e6f8a9b0c1d2e3f4a5b"
 
 
@@ -57,11 +58,26 @@ def profile(case: Case, release: Path) -> dict[str, float]:
         ),
         "telemetry": _least_us(count, outputs),
     }
-    whole = _application_us(predictor, case, bodies)
-    return {**steps, "routing, batching, deadline, ids, memory for labels": whole - sum(steps.values())}
+
+    async def serve() -> Any:
+        return Serving(predictor, Slot.BLUE)
+
+    async def answer_at_once() -> Any:
+        return Bare(Recorded(200, [], ""))
+
+    async def batch() -> float:
+        batcher: Batcher[Any] = Batcher(lambda *_: outputs[0], is_quick=True, max_rows=1, max_waiting=1)
+        return await _least_us_in_turn(lambda rows: batcher.predict(rows, 1), taken)
+
+    path = f"/v2/models/{case.name}/infer"
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        alone = runner.run(_application_us(answer_at_once, path, bodies))
+        steps["batching: a turn of the event loop"] = runner.run(batch()) - alone
+        whole = runner.run(_application_us(serve, path, bodies)) - alone
+    return {**steps, "routing, deadline, ids, headers, memory for labels": whole - sum(steps.values())}
 
 
-def _application_us(predictor: Predictor[Any], case: Case, bodies: Sequence[bytes]) -> float:
+async def _application_us(make: Callable[[], Awaitable[Any]], path: str, bodies: Sequence[bytes]) -> float:
     """Everything between the HTTP stack's call and the answer given back to it."""
 
     class Exchange:
@@ -71,29 +87,32 @@ def _application_us(predictor: Predictor[Any], case: Case, bodies: Sequence[byte
         async def __call__(self) -> bytes:
             return self._body
 
-        def response_bytes(self, status: int, headers: object, body: bytes) -> None:
+        def response_bytes(self, status: int, _: object, body: bytes) -> None:
             assert status == 200, body
 
     def scope(body: bytes) -> Any:
         headers = {"host": "127.0.0.1", "content-type": "application/json", "content-length": str(len(body))}
-        return SimpleNamespace(method="POST", path=f"/v2/models/{case.name}/infer", headers=headers)
+        return SimpleNamespace(method="POST", path=path, headers=headers)
 
     asked = [(scope(body), Exchange(body)) for body in bodies]
+    app = await make()
+    try:
+        return await _least_us_in_turn(lambda each: app.__rsgi__(*each), asked)
+    finally:
+        await app.close()
 
-    async def least_us() -> float:
-        serving = Serving(predictor, Slot.BLUE)
-        spent = []
-        for _ in range(_REPETITIONS):
-            started = time.process_time()
-            for each, exchange in asked:
-                # A task for each request, as Granian makes one.
-                await asyncio.create_task(serving.__rsgi__(each, exchange))
-            spent.append(time.process_time() - started)
-        await serving.close()
-        return min(spent) / len(asked) * 1e6
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(least_us())
+async def _least_us_in_turn(
+    step: Callable[[Any], Coroutine[Any, Any, object]], inputs: Sequence[Any]
+) -> float:
+    """Each in a task of its own, as the HTTP stack starts one for each request."""
+    spent = []
+    for _ in range(_REPETITIONS):
+        started = time.process_time()
+        for each in inputs:
+            await asyncio.create_task(step(each))
+        spent.append(time.process_time() - started)
+    return min(spent) / len(inputs) * 1e6
 
 
 def _least_us(step: Callable[[Any], object], inputs: Sequence[Any]) -> float:

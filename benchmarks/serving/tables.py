@@ -18,7 +18,7 @@ _WIDTH = 150
 
 def print_servers(title: str, contenders: Sequence[Contender], rounds: Sequence[Round]) -> None:
     """rounds: of this case alone. Latencies are of all rounds together, everything else is a median."""
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = _table()
     table.add_column("server", no_wrap=True)
     for heading in (
         *("requests/s", "spread", "CPU µs", "at half: req/s", "p50 ms", "p99", "p99.9"),
@@ -43,6 +43,7 @@ def print_servers(title: str, contenders: Sequence[Contender], rounds: Sequence[
             str(sum(each.failed for each in own)),
         )
     console = Console(width=_WIDTH)
+    console.print(title, style="bold", highlight=False)
     console.print(table)
     for contender in contenders:
         if contender.note:
@@ -55,19 +56,14 @@ def print_steps(title: str, steps_us: Mapping[str, float], rounds: Sequence[Roun
     stack = _median([each for each in rounds if each.server == BARE], lambda each: each.saturation.cpu_us)
     whole = _median([each for each in rounds if each.server == OURS], lambda each: each.saturation.cpu_us)
     rest = whole - stack - sum(steps_us.values())
-    table = Table(
-        title=f"one request of {OURS}, {title}",
-        title_justify="left",
-        box=None,
-        padding=(0, 2, 0, 0),
-        header_style="dim",
-    )
+    table = _table()
     table.add_column("step")
     table.add_column("CPU µs", justify="right")
     lines = {"HTTP stack (the bare stack's)": stack, **steps_us, "not accounted for": rest, "whole": whole}
     for step, spent_us in lines.items():
         table.add_row(step, f"{spent_us:.1f}")
     console = Console(width=_WIDTH)
+    console.print(f"one request of {OURS}: {title}", style="bold", highlight=False)
     console.print(table)
     console.print()
 
@@ -76,6 +72,10 @@ def pooled(loads: Sequence[Load]) -> list[float]:
     """p50, p99 and p99.9 in milliseconds, of all requests of these loads."""
     seconds = np.concatenate([np.frombuffer(load.latencies_s) for load in loads])
     return [float(np.quantile(seconds, share, method="higher")) * 1000 for share in SHARES]
+
+
+def _table() -> Table:
+    return Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
 
 
 def _median(rounds: Sequence[Round], measure: Callable[[Round], float]) -> float:

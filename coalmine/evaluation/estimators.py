@@ -18,10 +18,10 @@ from typing import Any, TypeGuard
 from sklearn.base import BaseEstimator
 
 from coalmine.errors import SpecError
+from coalmine.evaluation.compiled.plan import FUNCTION_PACKAGES
 from coalmine.spec import EstimatorSpec, Task
 
 _CLASS_PACKAGES = ("sklearn", "pipelines")
-_FUNCTION_PACKAGES = ("pipelines", "numpy")
 
 
 def build(spec: EstimatorSpec, task: Task, tuned: Mapping[str, Any]) -> Any:
@@ -118,9 +118,9 @@ def _function(value: Mapping[str, Any], where: str) -> Callable[..., Any]:
         others = ", ".join(f"`{key}`" for key in value if key != "function")
         raise SpecError(f"`{where}`: a function stands alone, and here are {others} beside it")
     module_name, _, name = str(path).rpartition(".")
-    if module_name.partition(".")[0] not in _FUNCTION_PACKAGES:
+    if module_name.partition(".")[0] not in FUNCTION_PACKAGES:
         raise SpecError(
-            f"`{where}.function` is {path}: only functions below {_below(_FUNCTION_PACKAGES)} can be used, "
+            f"`{where}.function` is {path}: only functions below {_below(FUNCTION_PACKAGES)} can be used, "
             "such as numpy.log1p. Your own functions go into pipelines/features.py"
         )
     module = _module(module_name, f"`{where}.function` is {path}")

@@ -18,6 +18,7 @@ from coalmine.operations.serving_environment import ServingEnvironment
 from coalmine.operations.steps import Step, Steps, directly
 from coalmine.operations.workspace import Tell, Workspace
 from coalmine.registry.commits import Change, Tag, publish
+from coalmine.registry.images import image_for
 from coalmine.registry.tags import assignment_tag, assignments
 from coalmine.rollout.ports import Reconciler, SlotHealth, TrafficSplit
 from coalmine.slots import Slot, SlotRelease, Slots, dump_slots, slots_path
@@ -102,11 +103,13 @@ def _with_target(workspace: Workspace, slots: Slots, target: Slot, to: str | Non
     assert to is not None
     found = release(workspace.repository, slots.model, to.removeprefix("v"))
     manifest = found.manifest
+    image = image_for(workspace.repository, manifest)
     wanted = SlotRelease(
         version=manifest.version,
         commit=found.commit,
         model_digest=manifest.digest,
         dataset_digests=manifest.dataset_digests,
+        image_digest=None if image is None else image.digest,
     )
     return slots.model_copy(update={"releases": {**slots.releases, target: wanted}})
 

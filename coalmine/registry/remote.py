@@ -74,8 +74,8 @@ class Remote:
 
     def _require_root(self) -> None:
         """A folder that is not mounted has nothing, and that says nothing of the release."""
-        if self._files.protocol == "local" and not Path(self._root).is_dir():
-            raise self._unavailable("there is no such folder. Is it mounted?")
+        if self._files.protocol == "local" and not Path(self._root, *_OBJECTS).is_dir():
+            raise self._unavailable("there is no DVC remote in that folder. Is it mounted?")
 
     def _unavailable(self, why: object) -> RemoteUnavailable:
         return RemoteUnavailable(

@@ -6,6 +6,7 @@ What goes wrong before it serves is one line on stderr and the error's own statu
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from pathlib import Path
@@ -120,6 +121,7 @@ def _positive(text: str) -> float:
 
 if __name__ == "__main__":
     status = main()
+    logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
     # Everything is answered. Granian's own threads may still run, and the interpreter's ordinary end

@@ -136,19 +136,20 @@ class Serving:
             message = parse_json(text)
         request.id = protocol.body_id(message) or request.id  # a refusal carries it too
         asked = self._protocol.read(message, data)
-        outputs = await self._predict(request, asked.rows)
+        outputs = await self._batcher.predict(self._predictor.take(asked.rows), asked.rows.count)
+        self._note(request, outputs)
         return self._protocol.answer(asked, request.id, outputs)
 
     async def _predict_records(self, request: Request) -> Answer:
         asked = records.read_records(await json_body(request), self._manifest.inputs, MAX_ROWS)
-        outputs = await self._predict(request, Rows(asked.count, asked.columns))
+        rows = self._predictor.take(Rows(asked.count, asked.columns))
+        outputs = await self._batcher.predict(rows, asked.count)
+        self._note(request, outputs)
         return Answer(records.answer(self._manifest, request.id, outputs, asked.is_single))
 
-    async def _predict(self, request: Request, rows: Rows) -> dict[str, list[Any]]:
-        outputs = await self._batcher.predict(self._predictor.take(rows), rows.count)
+    def _note(self, request: Request, outputs: dict[str, list[Any]]) -> None:
         self._telemetry.predicted(outputs)
         self._served.remember(request.id, outputs[self._scores])
-        return outputs
 
     # --- late labels -------------------------------------------------------------------
 
@@ -262,7 +263,7 @@ class Serving:
             request.id,
             request.content,
             answer.body if answer.status == 200 else None,
-            None if request.trace is None else request.trace.traceparent,
+            request.headers.get("traceparent"),
             request_type=request.headers.get("content-type", JSON),
             answer_type=answer.media_type,
             request_json_length=request.headers.get(JSON_LENGTH),
@@ -281,10 +282,12 @@ class Serving:
         """Every answer says who gave it, and to which request; one given while leaving closes its
         connection, so that the next request goes elsewhere."""
         headers = [("content-type", answer.media_type), *self._signature, (REQUEST_ID, request.id)]
-        headers += answer.headers
-        if request.trace is not None:
-            headers.append(("traceparent", request.trace.traceparent))
-            if (state := request.headers.get("tracestate")) is not None:
+        if answer.headers:
+            headers += answer.headers
+        given = request.headers
+        if given.get("traceparent") is not None and (trace := request.trace) is not None:
+            headers.append(("traceparent", trace.traceparent))
+            if (state := given.get("tracestate")) is not None:
                 headers.append(("tracestate", state))
         if not self.is_ready:
             headers.append(("connection", "close"))
@@ -299,7 +302,8 @@ class Serving:
 
 
 def _trace_id(request: Request) -> str | None:
-    return None if request.trace is None else request.trace.trace_id
+    trace = request.trace
+    return None if trace is None else trace.trace_id
 
 
 def _constant(body: bytes, media_type: str = JSON, headers: tuple[tuple[str, str], ...] = ()) -> Handler:

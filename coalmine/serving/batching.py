@@ -49,10 +49,11 @@ class Batcher(Generic[Input]):
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
         self._loop = asyncio.get_running_loop()
 
-    async def predict(self, rows: Input, count: int) -> Outputs:
-        """
+    def predict(self, rows: Input, count: int) -> asyncio.Future[Outputs]:
+        """The outputs of a request's rows, or the refusal that it meets alone.
+
         Raises:
-            Refusal: as for this request alone; too many wait already.
+            Refusal: too many wait already.
         """
         if len(self._waiting) >= self._max_waiting:
             raise Refusal(
@@ -66,7 +67,7 @@ class Batcher(Generic[Input]):
         if not self._is_working:
             self._is_working = True
             self._loop.call_soon(self._work)
-        return await future
+        return future
 
     def _work(self) -> None:
         batch, rows = self._next_batch()
@@ -86,7 +87,8 @@ class Batcher(Generic[Input]):
             self._is_working = False
 
     def _next_batch(self) -> tuple[list[Waiting[Input]], int]:
-        waiting, batch, rows = self._waiting, [], 0
+        batch: list[Waiting[Input]] = []
+        waiting, rows = self._waiting, 0
         while waiting and (not batch or rows + waiting[0][1] <= self._max_rows):
             each = waiting.popleft()
             if not each[2].done():  # its time was over

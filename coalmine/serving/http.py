@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from coalmine.serving.refusal import FailureKind, Refusal, shown
+from coalmine.serving.tracing import TraceContext
 from coalmine.serving.tracing import parse as parse_trace
 
 MAX_BODY_BYTES = 8 * 2**20
@@ -34,19 +35,23 @@ class Answer:
 
 
 class Request:
-    """One request. `id` is the header's or a new one; a body may bring its own. `trace` is the one that
-    it belongs to, if any; `content` the body, once it was read, unpacked."""
+    """One request. `id` is the header's or a new one; a body may bring its own. `content` is the body,
+    once it was read, unpacked."""
 
-    __slots__ = ("_protocol", "content", "headers", "id", "trace")
+    __slots__ = ("_protocol", "content", "headers", "id")
 
     def __init__(self, scope: Any, protocol: Any) -> None:
         self._protocol = protocol
         self.content = b""
         self.headers = scope.headers
-        self.trace = parse_trace(self.headers.get("traceparent"))
         given = self.headers.get(REQUEST_ID)
         # A proxy that writes strange ids is no reason to refuse a user.
         self.id: str = given if given is not None and is_request_id(given) else f"{getrandbits(128):032x}"
+
+    @property
+    def trace(self) -> TraceContext | None:
+        """The trace that it belongs to."""
+        return parse_trace(self.headers.get("traceparent"))
 
     async def body(self) -> bytes:
         """The whole body, unpacked.

@@ -33,10 +33,12 @@ class ServedPredictions:
 
     def remember(self, request_id: str, scores: Scores) -> None:
         """An id that is used again stands for its newest prediction."""
-        self._release_rows(self._served.pop(request_id, None))
-        self._served[request_id] = scores
+        served = self._served
+        if request_id in served:
+            self._release_rows(served.pop(request_id))
+        served[request_id] = scores
         self._rows += len(scores)
-        while len(self._served) > self._max_ids or self._rows > self._max_rows:
+        while len(served) > self._max_ids or self._rows > self._max_rows:
             self._forget_oldest()
 
     def waiting(self, request_id: str) -> Scores | None:

@@ -225,6 +225,13 @@ def _schemas(manifest: Manifest) -> dict[str, Schema]:
             }
         ),
         "Data": _data(),
+        "OneRow": _one_row(manifest),
+        "Rows": {
+            "type": "array",
+            "items": _to("schemas", "InferInput"),
+            "minItems": 1,
+            "maxItems": len(manifest.inputs),
+        },
         "InferInput": _infer_input(manifest),
         "InferRequest": _infer_request(manifest),
         "InferOutput": _object(
@@ -311,10 +318,7 @@ def _infer_request(manifest: Manifest) -> Schema:
         **_object(
             {
                 "inputs": {
-                    "type": "array",
-                    "items": _to("schemas", "InferInput"),
-                    "minItems": 1,
-                    "maxItems": len(manifest.inputs),
+                    "anyOf": [_to("schemas", "OneRow"), _to("schemas", "Rows")],
                     "description": f"One tensor for each input, in any order, all of as many rows: {wanted}.",
                 }
             },
@@ -326,6 +330,22 @@ def _infer_request(manifest: Manifest) -> Schema:
         ),
         "additionalProperties": True,
     }
+
+
+def _one_row(manifest: Manifest) -> Schema:
+    """The most usual request: of it, unlike of many rows, a schema can say everything."""
+    tensors = [
+        _object(
+            {
+                "name": {"const": each.name},
+                "shape": {"const": [1]},
+                "datatype": {"const": each.datatype},
+                "data": {"type": "array", "items": _value(each), "minItems": 1, "maxItems": 1},
+            }
+        )
+        for each in manifest.inputs
+    ]
+    return {"type": "array", "prefixItems": tensors, "minItems": len(tensors), "maxItems": len(tensors)}
 
 
 def _infer_input(manifest: Manifest) -> Schema:

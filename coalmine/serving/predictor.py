@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from math import isfinite
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from coalmine.evaluation.predictions import Predictions
 from coalmine.manifest import Manifest
 from coalmine.serving.logs import event
-from coalmine.serving.lookups import Lookups
 from coalmine.serving.refusal import FailureKind, Refusal
 from coalmine.serving.tensors import Rows
+
+if TYPE_CHECKING:
+    from coalmine.serving.lookups import Lookups  # pyarrow: only where there are any
 
 Input = TypeVar("Input")  # rows as a model takes them
 
@@ -67,21 +70,28 @@ class Predictor(Generic[Input]):
         Raises:
             Refusal: bad input, or a model that failed.
         """
+        rows = sum(counts)
         try:
-            outputs = self._model.predict(inputs).outputs
+            predictions = self._model.predict(inputs)
         except Refusal:
             raise
         except Exception as error:
-            event("model_failed", logging.ERROR, error, rows=sum(counts))
+            event("model_failed", logging.ERROR, error, rows=rows)
             raise _model_failed(f"{type(error).__name__}; the server's log says more") from error
-        for each in outputs.values():
-            if len(each) != sum(counts):
-                event("model_failed", logging.ERROR, reason="it answered another number of rows")
-                raise _model_failed("it answered another number of rows")
-            if each.dtype.kind == "f" and not np.isfinite(each).all():
-                event("model_failed", logging.ERROR, reason="it predicted NaN or infinity")
-                raise _model_failed("it predicted NaN or infinity")
-        return {name: each.tolist() for name, each in outputs.items()}
+        outputs: dict[str, list[Any]] = {}
+        for name, each in predictions.outputs.items():
+            outputs[name] = each.tolist()
+            if len(each) != rows:
+                raise _broken("it answered another number of rows")
+            # Numbers are finite where their sum is; if that overflows, each is looked at.
+            if each.dtype.kind == "f" and not (isfinite(each.sum()) or np.isfinite(each).all()):
+                raise _broken("it predicted NaN or infinity")
+        return outputs
+
+
+def _broken(why: str) -> Refusal:
+    event("model_failed", logging.ERROR, reason=why)
+    return _model_failed(why)
 
 
 def _model_failed(why: str) -> Refusal:

@@ -74,7 +74,7 @@ class Protocol:
                     "name": each.name,
                     "datatype": each.datatype,
                     "shape": [rows, *self._inner_shape[each.name]],
-                    "data": _flat(outputs[each.name]),
+                    "data": outputs[each.name] if each.name != "probabilities" else _flat(outputs[each.name]),
                 }
                 for each in asked.outputs
             ],
@@ -160,9 +160,9 @@ def model_metadata(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _flat(values: list[Any]) -> list[Any]:
-    """Row-major: probabilities come as one list for each row."""
-    return [value for row in values for value in row] if isinstance(values[0], list) else values
+def _flat(rows: list[list[Any]]) -> list[Any]:
+    """Row-major."""
+    return [value for row in rows for value in row]
 
 
 def _in_binary(message: dict[str, Any], names: frozenset[str]) -> Answer:

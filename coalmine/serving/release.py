@@ -16,14 +16,16 @@ import math
 import platform
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coalmine.errors import IntegrityError, NotFound
 from coalmine.manifest import Manifest, parse_manifest
-from coalmine.serving.lookups import Lookups
 from coalmine.serving.predictor import Model, Predictor
 from coalmine.serving.protocol import Protocol
 from coalmine.serving.refusal import Refusal
+
+if TYPE_CHECKING:
+    from coalmine.serving.lookups import Lookups
 
 MODEL_SUFFIX = ".skops"
 TOLERANCE = 1e-9  # another processor may round the last digits differently
@@ -41,8 +43,7 @@ def load_release(folder: Path) -> Predictor[Any]:
     # First, so that the release's own code wins over that of the folder it was started in.
     sys.path.insert(0, str((folder / "code").resolve()))
     try:
-        lookups = Lookups.load(folder, manifest) if manifest.lookups else None
-        predictor = Predictor(manifest, _model(folder, manifest), lookups)
+        predictor = Predictor(manifest, _model(folder, manifest), _lookups(folder, manifest))
         self_check(predictor)
     except IntegrityError as error:
         raise IntegrityError(f"{error}{_other_libraries(manifest)}") from error
@@ -111,6 +112,14 @@ def _verify(path: Path, sha256: str) -> None:
             f"{path} is not the file that was released (sha256 {found[:12]}..., the manifest says "
             f"{sha256[:12]}...): fetch the release again"
         )
+
+
+def _lookups(folder: Path, manifest: Manifest) -> Lookups | None:
+    if not manifest.lookups:
+        return None
+    from coalmine.serving.lookups import Lookups
+
+    return Lookups.load(folder, manifest)
 
 
 def _fitted_path(folder: Path, manifest: Manifest) -> Path:

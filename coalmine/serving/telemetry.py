@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -108,11 +109,13 @@ class Telemetry(Collector):
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
+        yield self._counter("requests", "Inference requests answered", "code", _by_name(self._codes))
         yield self._counter(
-            "requests", "Inference requests answered", "code", {str(k): n for k, n in self._codes.items()}
+            "failures", "Inference requests without a prediction", "kind", _by_name(self._failures)
         )
-        yield self._counter("failures", "Inference requests without a prediction", "kind", self._failures)
-        yield self._counter("labels", "True labels received, by request id", "outcome", self._labels)
+        yield self._counter(
+            "labels", "True labels received, by request id", "outcome", _by_name(self._labels)
+        )
         rows = CounterMetricFamily("coalmine_rows", "Rows predicted", labels=list(self._fixed))
         rows.add_metric(list(self._fixed.values()), self._rows)
         yield rows
@@ -138,7 +141,7 @@ class Telemetry(Collector):
     def _counter(self, name: str, words: str, label: str, counts: Mapping[str, int]) -> CounterMetricFamily:
         family = CounterMetricFamily(f"coalmine_{name}", words, labels=[*self._fixed, label])
         for value, count in counts.items():
-            family.add_metric([*self._fixed.values(), str(value)], count)
+            family.add_metric([*self._fixed.values(), value], count)
         return family
 
     def _histogram(self, name: str, words: str, distribution: Distribution) -> HistogramMetricFamily:
@@ -146,6 +149,10 @@ class Telemetry(Collector):
         buckets, total = distribution.buckets()
         family.add_metric(list(self._fixed.values()), buckets, total)
         return family
+
+
+def _by_name(counts: Mapping[Any, int]) -> dict[str, int]:
+    return {str(value): count for value, count in counts.items()}
 
 
 def _text(bound: float) -> str:

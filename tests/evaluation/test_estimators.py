@@ -6,6 +6,7 @@ import yaml
 from coalmine.errors import SpecError
 from coalmine.evaluation.estimators import build
 from coalmine.spec import EstimatorSpec, Task
+from pipelines.features import minute_of_day
 
 NESTED = """
 class: sklearn.pipeline.Pipeline
@@ -15,12 +16,16 @@ params:
       - class: sklearn.compose.ColumnTransformer
         params:
           transformers:
-            - [time, {class: pipelines.transformers.MinuteOfDay}, [hour, minute]]
+            - - time
+              - class: sklearn.preprocessing.FunctionTransformer
+                params: {func: {function: pipelines.features.minute_of_day}}
+              - [hour, minute]
             - [rest, passthrough, [a]]
     - - forest
       - class: sklearn.ensemble.RandomForestClassifier
         params: {n_estimators: 7}
 """
+FUNCTION = "class: sklearn.preprocessing.FunctionTransformer\nparams: {{func: {{function: {}}}}}"
 
 
 def spec(text: str) -> EstimatorSpec:
@@ -30,7 +35,7 @@ def spec(text: str) -> EstimatorSpec:
 def test_nested_classes_are_built_and_tuned_parameters_take_their_place():
     estimator = build(spec(NESTED), Task.BINARY, {"forest__max_depth": 3})
     params = estimator.get_params()
-    assert type(params["columns__time"]).__name__ == "MinuteOfDay"
+    assert params["columns__time__func"] is minute_of_day
     assert (params["forest__n_estimators"], params["forest__max_depth"]) == (7, 3)
 
 
@@ -55,16 +60,29 @@ def test_chance_is_seeded_unless_the_seed_is_given():
             "class: sklearn.pipeline.Pipeline\nparams: {steps: [[a, {class: sklearn.svm.SVC, param: {}}]]}",
             r"`estimator.params.steps\[0\]\[1\]`: unknown key `param` beside `class`: did you mean `params`",
         ),
+        (FUNCTION.format("os.system"), "only functions below `pipelines.` and `numpy.`"),
+        (FUNCTION.format("pipelines.features.minute_of_dy"), "did you mean `minute_of_day`"),
+        (FUNCTION.format("pipelines.feature.minute_of_day"), "did you mean `pipelines.features`"),
+        (FUNCTION.format("numpy.float64"), "numpy has no such function"),
+        (
+            FUNCTION.format("numpy.log1p, params: {}"),
+            r"`estimator.params.func`: a function stands alone, and here are `params` beside it",
+        ),
         ("class: sklearn.svm.LinearSVC", "has no `predict_proba`.*CalibratedClassifierCV"),
     ],
     ids=[
         "elsewhere",
         "class",
         "module",
-        "function",
+        "no class",
         "parameter",
         "near parameter",
         "key",
+        "function elsewhere",
+        "near function",
+        "module of a function",
+        "class as a function",
+        "key beside a function",
         "no probabilities",
     ],
 )

@@ -7,10 +7,12 @@ import zipfile
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.tree import DecisionTreeClassifier
 
 from coalmine.errors import IntegrityError, SpecError
 from coalmine.evaluation import model_file
+from pipelines.features import minute_of_day
 
 FIT = """
 import sys
@@ -82,6 +84,15 @@ def test_one_object_in_two_places_is_still_one_after_loading(tmp_path):
 def test_what_is_not_named_as_trusted_is_not_built(tmp_path):
     model_file.dump(DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1]), tmp_path / "m.skops")
     assert model_file.untrusted_types(tmp_path / "m.skops") == ("sklearn.tree._tree.Tree",)
+    with pytest.raises(IntegrityError, match="does not name as trusted"):
+        model_file.load(tmp_path / "m.skops", [])
+
+
+def test_a_function_is_trusted_by_its_name(tmp_path):
+    model_file.dump(FunctionTransformer(minute_of_day).fit([[17.0, 45.0]]), tmp_path / "m.skops")
+    named = model_file.untrusted_types(tmp_path / "m.skops")
+    assert named == ("pipelines.features.minute_of_day",)
+    assert model_file.load(tmp_path / "m.skops", named).func is minute_of_day
     with pytest.raises(IntegrityError, match="does not name as trusted"):
         model_file.load(tmp_path / "m.skops", [])
 

@@ -305,6 +305,11 @@ def _remote_not_mounted(pod: Pod) -> None:
     pod.store.rename(pod.store.with_name("elsewhere"))
 
 
+def _an_empty_folder_is_mounted(pod: Pod) -> None:
+    _remote_not_mounted(pod)
+    pod.store.mkdir()
+
+
 def _wrong_content(pod: Pod) -> None:
     _object(pod.store, WEATHER).write_bytes(b"the weather of a Januarz")
 
@@ -340,6 +345,7 @@ REFUSALS = [
     (_no_manifest_at_all, errors.IntegrityError, "not a release manifest"),
     (_object_missing, errors.NotFound, "has no object"),
     (_remote_not_mounted, errors.RemoteUnavailable, "Is it mounted"),
+    (_an_empty_folder_is_mounted, errors.RemoteUnavailable, "Is it mounted"),
     (_wrong_content, errors.IntegrityError, "2013-01.parquet of delay 1.0.0 is not what was released"),
     (_wrong_size, errors.IntegrityError, r"\(3 bytes\)"),
     (_a_path_outside, errors.IntegrityError, "outside of the repository"),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from coalmine.spec import Task
-from tests.serving.releases import Built, build, flights, trees
+from tests.serving.releases import Built, build, compile_release, flights, trees
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +20,21 @@ def binary(tmp_path_factory: pytest.TempPathFactory) -> Built:
     rows = flights()
     late = (rows["distance"] > 1500) ^ (rows["carrier"] == "UA").to_numpy()
     return build(tmp_path_factory.mktemp("binary") / "release", trees(), rows, late.to_numpy(), Task.BINARY)
+
+
+@pytest.fixture(scope="session")
+def compiled(binary: Built, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The same release as `binary`, answered by the translation of its model."""
+    folder = tmp_path_factory.mktemp("compiled") / "release"
+    shutil.copytree(binary.folder, folder)
+    return compile_release(replace(binary, folder=folder))
+
+
+@pytest.fixture(scope="session")
+def compiled_strict(strict: Built, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    folder = tmp_path_factory.mktemp("compiled-strict") / "release"
+    shutil.copytree(strict.folder, folder)
+    return compile_release(replace(strict, folder=folder))
 
 
 @pytest.fixture

@@ -12,14 +12,25 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from coalmine.evaluation.compiled.plan import compiled_folder
 from coalmine.serving.app import Limits, Serving
 from coalmine.serving.fitted import FittedModel
 from coalmine.serving.predictor import Predictor
+from coalmine.serving.translated import TranslatedModel
 from coalmine.slots import Slot
 from tests.serving.releases import Built
 
 _runner = asyncio.Runner()  # one loop for all clients of a test process
 atexit.register(_runner.close)
+
+
+def _predictor(built: Built, model: Any) -> Predictor[Any]:
+    """`model`, if there is one, in place of the release's own."""
+    manifest = built.manifest
+    if model is None and manifest.predictor.kind == "compiled":
+        folder = built.folder / "files" / compiled_folder(manifest.model)
+        return Predictor(manifest, TranslatedModel.load(folder, manifest))
+    return Predictor(manifest, FittedModel(built.model if model is None else model, manifest))
 
 
 @dataclass
@@ -65,10 +76,8 @@ class Client:
     """Talks to a `Serving` of its own; `json` is sent as JSON, `content` as it is."""
 
     def __init__(self, built: Built, model: Any = None, limits: Limits | None = None, **more: Any) -> None:
-        fitted = FittedModel(built.model if model is None else model, built.manifest)
-
         async def make() -> Serving:
-            return Serving(Predictor(built.manifest, fitted), Slot.GREEN, limits or Limits(), **more)
+            return Serving(_predictor(built, model), Slot.GREEN, limits or Limits(), **more)
 
         self.serving = _runner.run(make())
         self._root = f"/v2/models/{built.manifest.model}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
 from coalmine.evaluation import model_file, scoring, signature
+from coalmine.evaluation.compiled.agreement import compile_model
+from coalmine.evaluation.compiled.plan import compiled_folder, write_compiled
 from coalmine.evaluation.predict import predict
 from coalmine.manifest import (
     DatasetVersion,
     Manifest,
     Outcome,
+    Predictor,
     ReleaseDecision,
     ReleaseFile,
     Trigger,
@@ -74,20 +77,12 @@ def build(
     model_file.dump(model, file)
     inputs = signature.inputs(rows, features)
     classes = () if task is Task.REGRESSION else tuple(model.classes_.tolist())
-    content = file.read_bytes()
     manifest = Manifest(
         model=name,
         version="1.2.0",
         parent=None,
         task=task,
-        files=(
-            ReleaseFile(
-                path=MODEL_PATH,
-                sha256=hashlib.sha256(content).hexdigest(),
-                md5=hashlib.md5(content).hexdigest(),
-                size_bytes=len(content),
-            ),
-        ),
+        files=(release_file(folder / "files", file),),
         inputs=inputs,
         outputs=signature.outputs(task, classes),
         classes=classes,
@@ -103,6 +98,37 @@ def build(
     )
     rewrite(folder, manifest)
     return Built(folder, manifest, model, rows)
+
+
+def compile_release(built: Built) -> Built:
+    """The same release, answered by the translation of its model."""
+    manifest = built.manifest
+    compiled, trees = compile_model(built.model, built.rows, manifest.columns, manifest.task)
+    assert compiled.kind == "compiled", compiled.reason
+    folder = built.folder / "files" / compiled_folder(manifest.model)
+    folder.mkdir(parents=True)
+    write_compiled(folder, compiled, trees)
+    files = [release_file(built.folder / "files", path) for path in sorted(folder.iterdir())]
+    predictor = Predictor(
+        kind="compiled",
+        reason=compiled.reason,
+        tolerance=compiled.tolerance,
+        max_difference=compiled.max_difference,
+        rows=compiled.rows,
+    )
+    manifest = manifest.model_copy(update={"files": (*manifest.files, *files), "predictor": predictor})
+    rewrite(built.folder, manifest)
+    return replace(built, manifest=manifest)
+
+
+def release_file(top: Path, path: Path) -> ReleaseFile:
+    content = path.read_bytes()
+    return ReleaseFile(
+        path=path.relative_to(top).as_posix(),
+        sha256=hashlib.sha256(content).hexdigest(),
+        md5=hashlib.md5(content).hexdigest(),
+        size_bytes=len(content),
+    )
 
 
 def rewrite(folder: Path, manifest: Manifest) -> None:

@@ -17,6 +17,8 @@ import pytest
 
 from coalmine.serving import logs
 from coalmine.serving.logs import TOLD_PER_MINUTE, event
+from tests.serving.in_process import Client
+from tests.serving.releases import Built, tensors
 
 JANE = "Jane Doe"
 ABOUT = {"model": "delays", "version": "1.2.0", "slot": "blue"}
@@ -114,6 +116,29 @@ def test_a_models_exception_is_told_by_type_and_place_without_the_value_in_its_m
     assert place.rsplit(":", 1)[1].isdigit()
 
 
+class Unlucky:
+    """A model that fails on input that its schema allows."""
+
+    def __init__(self, model: Any) -> None:
+        self.classes_ = model.classes_
+
+    def predict_proba(self, _: object) -> object:
+        raise a_model_fails()
+
+
+def test_nor_does_a_request_on_which_the_model_fails_leave_its_values_in_the_log(
+    binary: Built, said: Said
+) -> None:
+    client = Client(binary, Unlucky(binary.model))
+    answer = client.infer(json={"inputs": tensors(binary, [0])})
+    assert answer.status_code == 500
+    failed, refused = said()
+    assert (failed["event"], failed["errors"][0]["type"]) == ("model_failed", "ValueError")
+    assert (refused["event"], refused["kind"]) == ("refused", "model")
+    assert refused["request_id"] == answer.headers["x-request-id"]
+    assert "Jane" not in f"{failed}{refused}{answer.text}"
+
+
 def test_so_are_the_exceptions_that_it_came_from(said: Said) -> None:
     try:
         try:
@@ -206,13 +231,17 @@ def test_the_words_of_an_exception_are_there_when_asked_for_and_bounded(said_wit
 def test_a_line_that_cannot_be_written_is_lost_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     class FullDisk:
         told = ""
+        writes = 0
 
         def isatty(self) -> bool:
             return False
 
         def write(self, text: str) -> int:
+            self.writes += 1
+            if self.writes == 1:
+                raise OSError(28, "No space left on device")
             self.told += text
-            raise OSError(28, "No space left on device")
+            return len(text)
 
         def flush(self) -> None:
             pass
@@ -221,7 +250,7 @@ def test_a_line_that_cannot_be_written_is_lost_in_silence(monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "stderr", full)
     logs.configure(**ABOUT, with_values=False)
     say_formatted()
-    assert "Jane" not in full.told
+    assert (full.writes, full.told) == (1, "")
 
 
 DEATHS = {

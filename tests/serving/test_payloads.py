@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import errno
+import fcntl
 import http.server
 import json
 import os
@@ -20,12 +21,15 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote
 
+import httpx
 import pytest
 
 from coalmine.durable import read_lines
 from coalmine.errors import InputError
 from coalmine.serving.payloads import Origin, PayloadLog, file_sink, http_sink, log
 from tests.ports import reserved_port
+from tests.serving.releases import Built, tensors
+from tests.serving.server_process import running, started
 
 REQUEST = "org.kubeflow.serving.inference.request"
 RESPONSE = "org.kubeflow.serving.inference.response"
@@ -76,12 +80,13 @@ class Post:
 
 @dataclass
 class Service:
-    """A real HTTP server. `answers`: the status of each POST to come, the last one for ever."""
+    """A real HTTP server. `answers`: the status of each POST to come, the last one for ever; 0: silence."""
 
     answers: list[int] = field(default_factory=lambda: [202])
     answer_body: bytes = b""
     posts: list[Post] = field(default_factory=list)
     sink: str = ""
+    ends: threading.Event = field(default_factory=threading.Event)
 
     def kept(self) -> list[Kept]:
         return [_from_post(post) for post in self.posts]
@@ -107,6 +112,9 @@ def serving(service: Service) -> Iterator[Service]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             service.posts.append(Post(headers, body, self.client_address))
             status = service.answers.pop(0) if len(service.answers) > 1 else service.answers[0]
+            if status == 0:
+                service.ends.wait()
+                return
             self.send_response(status)
             self.send_header("content-length", str(len(service.answer_body)))
             self.end_headers()
@@ -116,13 +124,18 @@ def serving(service: Service) -> Iterator[Service]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", reserved_port()), Handler)
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """Who hangs up does so on purpose here."""
+
+    server = Server(("127.0.0.1", reserved_port()), Handler)
     service.sink = f"http://127.0.0.1:{server.server_port}/events?of=delays"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
         yield service
     finally:
+        service.ends.set()
         server.shutdown()
         server.server_close()
         thread.join()
@@ -366,6 +379,19 @@ def test_one_connection_is_used_again_and_again(service: Service) -> None:
     assert payloads.failed == 0
 
 
+@pytest.mark.usefixtures("without_pauses")
+def test_after_an_answer_that_never_came_the_next_try_has_a_connection_of_its_own(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_sink, "TIMEOUT_S", 0.2)
+    service.answers = [0, 200]
+    with logging_to(service) as payloads:
+        payloads.offer("r-1", b"{}", None)
+        wait_until(lambda: payloads.written + payloads.failed == 1)
+    assert payloads.written == 1
+    assert len({post.connection for post in service.posts}) == 2
+
+
 def test_an_answer_without_end_is_not_read(service: Service) -> None:
     service.answer_body = b"x" * 2**20
     with logging_to(service) as payloads:
@@ -413,6 +439,16 @@ def test_what_waits_is_bounded_in_bytes_too(hanging: str, monkeypatch: pytest.Mo
         payloads.offer(str(number), b"x" * 60, b"x" * 40)
     assert 2 * 9 <= payloads.dropped <= 2 * 10
     payloads.close(0.0)
+
+
+def test_what_is_written_makes_room(file: File, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "MAX_WAITING", 2)
+    monkeypatch.setattr(log, "MAX_WAITING_BYTES", 200)
+    with logging_to(file) as payloads:
+        for number in range(10):
+            payloads.offer(str(number), b'"%s"' % (b"x" * 98), b'"%s"' % (b"x" * 98))
+            wait_until(lambda: payloads.written == 2 * (number + 1))  # noqa: B023
+    assert payloads.dropped == 0
 
 
 def test_a_body_that_would_hold_up_the_requests_is_dropped(file: File) -> None:
@@ -515,6 +551,20 @@ def test_a_line_that_another_server_tore_is_cut_before_the_next_one(file: File) 
     assert [each.attributes["id"] for each in file.kept()] == ["before", "after"]
 
 
+def test_nothing_is_written_into_the_line_that_another_server_is_writing(file: File) -> None:
+    line = b'{"specversion": "1.0", "id": "theirs", "data": 1}\n'
+    with logging_to(file) as payloads, file.path.open("ab", 0) as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        other.write(line[:20])
+        payloads.offer("ours", b"{}", None)
+        # Time for what must not happen; where it does not, no time is too short.
+        assert not was_reached(lambda: payloads.written == 1, within_s=0.2)
+        other.write(line[20:])
+        fcntl.flock(other, fcntl.LOCK_UN)
+        wait_until(lambda: payloads.written == 1)
+    assert [each.attributes["id"] for each in file.kept()] == ["theirs", "ours"]
+
+
 WRITER = """
 import sys
 from coalmine.serving.payloads import Origin, PayloadLog, file_sink
@@ -575,6 +625,32 @@ def test_two_servers_share_a_file_whose_size_is_bounded_and_every_line_is_whole(
     assert ids[-1] in ("blue-299", "green-299")
 
 
+def test_a_server_writes_what_waits_before_it_ends_and_counts_it(binary: Built, file: File) -> None:
+    body, headers = {"inputs": tensors(binary, [0])}, {"x-request-id": "r-1", "traceparent": TRACE}
+    refused = {"inputs": []}
+    options = ("--payload-sink", file.sink, "--payload-sample", "1", "--drain-s", "0")
+    with running(binary.folder, *options) as server, httpx.Client(base_url=server.url) as client:
+        answer = client.post("/v2/models/delays/infer", json=body, headers=headers)
+        assert client.post("/v2/models/delays/infer", json=refused).status_code == 400
+        assert (answer.headers["traceparent"], answer.headers["x-request-id"]) == (TRACE, "r-1")
+        assert 'coalmine_payloads_total{model_name="delays"' in client.get("/metrics").text
+        server.process.send_signal(signal.SIGTERM)
+        assert server.end()[0] == 0
+        source = server.url
+    request, response, alone = file.kept()
+    assert (request.data, response.data, alone.data) == (body, answer.json(), refused)
+    assert {each.attributes["source"] for each in file.kept()} == {source}
+    assert {each.attributes["traceparent"] for each in (request, response)} == {TRACE}
+    assert alone.attributes["type"] == REQUEST
+
+
+def test_a_server_whose_sink_cannot_be_opened_does_not_start(binary: Built, tmp_path: Path) -> None:
+    with started(binary.folder, "--payload-sink", str(tmp_path)) as server:
+        status, said = server.end()
+    assert (status, said.count("\n")) == (2, 1)
+    assert "Is a directory" in said
+
+
 def test_a_file_that_somebody_took_away_is_begun_anew(file: File) -> None:
     with logging_to(file) as payloads:
         payloads.offer("before", b"{}", None)
@@ -585,7 +661,13 @@ def test_a_file_that_somebody_took_away_is_begun_anew(file: File) -> None:
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + PLENTY_S
+    assert was_reached(holds, PLENTY_S)
+
+
+def was_reached(holds: Callable[[], bool], within_s: float) -> bool:
+    deadline_s = time.monotonic() + within_s
     while not holds():
-        assert time.monotonic() < deadline_s
+        if time.monotonic() > deadline_s:
+            return False
         time.sleep(0.002)
+    return True

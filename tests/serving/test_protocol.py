@@ -16,7 +16,9 @@ def outputs(answer: dict[str, Any]) -> dict[str, Any]:
     return {each["name"]: each["data"] for each in answer["outputs"]}
 
 
-@pytest.mark.parametrize("kind", ["binary", "strict", "multiclass", "regression"])
+@pytest.mark.parametrize(
+    "kind", ["binary", "strict", "multiclass", "regression", "compiled", "compiled_strict"]
+)
 @pytest.mark.parametrize("rows", [[0], [1], [3, 5, 2]], ids=["nulls", "one row", "several rows"])
 def test_an_answer_is_what_the_model_says_offline(
     kind: str, rows: list[int], request: pytest.FixtureRequest
@@ -171,10 +173,17 @@ def test_a_missing_value_is_refused_where_the_model_never_saw_one(strict: Built)
     )
 
 
-def test_an_unknown_category_is_the_senders_to_mend(strict: Built) -> None:
-    answer = Client(strict).infer(json={"inputs": changed(tensors(strict, [0]), "carrier", {"data": ["ZZ"]})})
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("strict", "unknown categories ['ZZ']"), ("compiled_strict", "input `carrier` has 'ZZ'")],
+)
+def test_an_unknown_category_is_the_senders_to_mend(
+    kind: str, words: str, request: pytest.FixtureRequest
+) -> None:
+    built: Built = request.getfixturevalue(kind)
+    answer = Client(built).infer(json={"inputs": changed(tensors(built, [0]), "carrier", {"data": ["ZZ"]})})
     assert answer.status_code == 400
-    assert "unknown categories ['ZZ']" in answer.json()["error"]
+    assert words in answer.json()["error"]
 
 
 DEEP = b"[" * 1000 + b"]" * 1000

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,3 +101,26 @@ def test_a_refusal_names_the_libraries_that_differ(own_binary: Built) -> None:
     _trust_nothing(own_binary)
     with pytest.raises(IntegrityError, match=r"released with .*scikit-learn 1\.0 \(here "):
         load_release(own_binary.folder)
+
+
+def test_a_compiled_release_is_served_without_the_libraries_that_it_was_trained_with(compiled: Built) -> None:
+    """The whole server, as it stands when it is ready: importing them takes longer than all the rest."""
+    code = f"""
+import sys
+from pathlib import Path
+import coalmine.serving.host
+from coalmine.serving.release import load_release
+load_release(Path({str(compiled.folder)!r}))
+print(sorted({{"pandas", "sklearn", "scipy", "pyarrow", "joblib", "skops"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_compiled_model_that_was_tampered_with_is_refused(compiled: Built, tmp_path: Path) -> None:
+    folder = tmp_path / "release"
+    shutil.copytree(compiled.folder, folder)
+    trees = folder / "files/models/delays/compiled/trees.onnx"
+    trees.write_bytes(trees.read_bytes() + b"\0")
+    with pytest.raises(IntegrityError, match="is not the file that was released"):
+        load_release(folder)

@@ -78,7 +78,8 @@ def max_difference(expected: Predictions, found: Predictions) -> float | None:
             if not np.array_equal(values, others):
                 return None
         else:
-            largest = max(largest, float(np.abs(values - others).max(initial=0.0)))
+            # Not `max`, to which NaN is no more than any number.
+            largest = float(np.maximum(largest, np.abs(values - others).max(initial=0.0)))
     return largest
 
 

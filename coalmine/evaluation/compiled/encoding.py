@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from coalmine.errors import IntegrityError
 from coalmine.evaluation.compiled.plan import (
+    FUNCTION_PACKAGES,
     Arithmetic,
     Code,
     Fill,
@@ -25,8 +26,6 @@ from coalmine.evaluation.compiled.plan import (
 FloatArray = npt.NDArray[np.float64]
 Columns = Mapping[str, Sequence[Any]]
 T = TypeVar("T", int, float)
-
-_FUNCTION_PACKAGES = ("numpy", "pipelines")  # a name in a file makes a server import from nowhere else
 
 
 class UnknownCategory(Exception):
@@ -172,7 +171,7 @@ def _function(
 
 def _imported(path: str) -> Callable[..., FloatArray]:
     module, _, name = path.rpartition(".")
-    if module.partition(".")[0] not in _FUNCTION_PACKAGES:
+    if module.partition(".")[0] not in FUNCTION_PACKAGES:
         raise IntegrityError(
             f"the translated model names the function {path}, and only those of pipelines/ and numpy are "
             "called"

@@ -222,6 +222,7 @@ def _session(graph: bytes) -> Callable[[FloatArray], FloatArray]:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # a server has one process per core
+    options.log_severity_level = 3  # errors; it writes to stderr by itself, past the server's log
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises many types of its own

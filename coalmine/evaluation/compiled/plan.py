@@ -19,6 +19,9 @@ from coalmine.spec import Task
 PLAN_FILE = "plan.json"
 TREES_FILE = "trees.onnx"
 
+# A name in a file makes a server import from nowhere else.
+FUNCTION_PACKAGES = ("pipelines", "numpy")
+
 Category = bool | int | float | str
 
 

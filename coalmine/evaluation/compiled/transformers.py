@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from coalmine.evaluation.compiled import encoders
-from coalmine.evaluation.compiled.plan import Arithmetic, Fill, Function, Missing
+from coalmine.evaluation.compiled.plan import FUNCTION_PACKAGES, Arithmetic, Fill, Function, Missing
 from coalmine.evaluation.compiled.registers import (
     Coded,
     Column,
@@ -21,8 +21,6 @@ from coalmine.evaluation.compiled.registers import (
     Registers,
     is_missing,
 )
-
-FUNCTION_PACKAGES = ("numpy", "pipelines")  # what a server imports by a name that stands in a file
 
 
 def transform(transformer: Any, columns: Sequence[Column], registers: Registers) -> list[Column]:

@@ -166,7 +166,7 @@ class PayloadLog:
             self.failed += events
         self._untold += events
         now_s = time.monotonic()
-        if True:
+        if now_s - self._told_at_s >= TELL_EVERY_S:
             event("payloads_lost", logging.WARNING, kind=reason, events=self._untold)
             self._told_at_s, self._untold = now_s, 0
 
