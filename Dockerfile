@@ -11,13 +11,14 @@ FROM ${BASE} AS builder
 WORKDIR /context
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_PYTHON=/opt/coalmine/bin/python
 RUN python -m venv --without-pip /opt/coalmine
-COPY requirements-serving.lock requirements-serving.txt ./
 # The secret `pip` is a pip.conf for this build alone (another index, certificates): no layer keeps it.
-# What is yours comes on top, and changes nothing that is locked.
+COPY requirements-serving.lock .
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    python -m pip install --require-hashes -r requirements-serving.lock \
- && python -m pip freeze > /tmp/locked \
- && python -m pip install --constraint /tmp/locked -r requirements-serving.txt
+    python -m pip install --require-hashes -r requirements-serving.lock && python -m pip freeze > /tmp/locked
+# What is yours comes on top, and changes nothing that is locked.
+COPY requirements-serving.txt .
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    python -m pip install --constraint /tmp/locked -r requirements-serving.txt
 COPY . .
 # What pip takes for coalmine: coalmine==1.2.0, or a wheel, such as wheels/coalmine-1.2.0-py3-none-any.whl.
 ARG COALMINE=coalmine

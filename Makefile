@@ -50,6 +50,10 @@ lock: setup ## Resolve the lock files anew
 	  --python-version 3.11 --constraints requirements.lock --group pyproject.toml:build -o requirements-build.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --upgrade \
 	  --python-version 3.11 --constraints requirements.lock --group pyproject.toml:serving -o requirements-serving.lock
+	for client in tests/serving/clients/*.in; do \
+	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --upgrade \
+	    --python-version 3.11 $$client -o $${client%.in}.lock || exit; \
+	done
 
 build: setup ## Build the wheel into dist/
 	$(BIN)/uv build --quiet --wheel --build-constraints requirements-build.lock --require-hashes

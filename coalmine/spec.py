@@ -175,7 +175,8 @@ class Lookup(Spec):
 
 class EstimatorSpec(Spec):
     """A scikit-learn estimator by dotted path. A mapping with the key `class`, anywhere inside
-    `params`, is built in the same way (pipelines, column transformers)."""
+    `params`, is built in the same way (pipelines, column transformers); one with the key `function`
+    alone is a function below `pipelines.` or `numpy.`, for a FunctionTransformer."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, populate_by_name=True)
 

@@ -76,10 +76,10 @@ def _run(arguments: argparse.Namespace, top: Path) -> int:
             versions[peer] = home.versions
             each.contenders.append(set_up(each.case, home, _folder(top / f"{each.case.name}-{peer}")))
 
+    profiles = {each.case.name: steps.profile(each.case, each.release) for each in asked}
     turns = arguments.rounds or (2 if arguments.quick else 5)
     rounds = [found for each in asked for found in _rounds(each, turns, seconds, arguments.quick)]
     ready_s = [seconds_to_ready(judged) for _ in range(3 if arguments.quick else STARTS)]
-    profiles = {each.case.name: steps.profile(each.case, each.release) for each in asked}
 
     print()
     for each in asked:
@@ -136,11 +136,12 @@ def _rounds(asked: _Case, turns: int, seconds: Seconds, is_quick: bool) -> Itera
     for contender in asked.contenders:
         print(f"{name}: {contender.name}, to fix its rate", flush=True)
         saturation[contender.name] = saturation_per_second(contender, seconds)
-    common = None if is_quick else float(min(saturation.values()) // 2)
+    half = {server: max(per_second // 2, 1.0) for server, per_second in saturation.items()}
+    common = None if is_quick else min(half.values())
     for turn in range(1, turns + 1):
         for contender in asked.contenders:
             print(f"{name}: round {turn} of {turns}, {contender.name}", flush=True)
-            rates = Rates(half=float(saturation[contender.name] // 2), common=common)
+            rates = Rates(half[contender.name], common)
             yield measure_round(contender, rates, seconds)
 
 

@@ -105,13 +105,14 @@ def _is_ready(port: int, path: str) -> bool:
 
 
 def _end(process: psutil.Popen) -> None:
+    """As a person would: the parent ends its children, and what it leaves behind is killed."""
     tree: list[psutil.Process] = [process]
     with contextlib.suppress(psutil.NoSuchProcess):
         tree += process.children(recursive=True)
         process.terminate()
-    _, alive = psutil.wait_procs(tree, timeout=10)
-    for each in alive:
+    psutil.wait_procs([process], timeout=10)
+    for each in tree:
         with contextlib.suppress(psutil.NoSuchProcess):
             each.kill()
-    psutil.wait_procs(alive, timeout=10)
+    psutil.wait_procs(tree, timeout=10)
     process.wait()

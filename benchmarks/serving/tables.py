@@ -17,12 +17,15 @@ _WIDTH = 150
 
 
 def print_servers(title: str, contenders: Sequence[Contender], rounds: Sequence[Round]) -> None:
-    """rounds: of this case alone. Latencies are of all rounds together, everything else is a median."""
+    """rounds: of this case alone. Latencies are of all rounds together, everything else is a median.
+
+    Of the load generator itself: how late it sent (p99 at half load), and its core's share at most.
+    """
     table = _table()
     table.add_column("server", no_wrap=True)
     for heading in (
         *("requests/s", "spread", "CPU µs", "at half: req/s", "p50 ms", "p99", "p99.9"),
-        *("at", "p99", "p99.9", "MiB idle", "after", "ready s", "generator", "failed"),
+        *("at", "p50", "p99", "p99.9", "late", "MiB idle", "after", "ready s", "gen.", "failed"),
     ):
         table.add_column(heading, justify="right")
     for contender in contenders:
@@ -35,7 +38,8 @@ def print_servers(title: str, contenders: Sequence[Contender], rounds: Sequence[
             f"{_median(own, lambda each: each.saturation.cpu_us):,.0f}",
             f"{own[0].half.rate:,.0f}",
             *(_ms(value) for value in pooled([each.half for each in own])),
-            *([f"{common[0].rate:,.0f}", *map(_ms, pooled(common)[1:])] if common else ["", "", ""]),
+            *([f"{common[0].rate:,.0f}", *map(_ms, pooled(common))] if common else [""] * 4),
+            _ms(_median(own, lambda each: each.half.measured.lag_ms["p99"])),
             f"{_median(own, lambda each: each.idle_mib):.0f}",
             f"{_median(own, lambda each: each.loaded_mib):.0f}",
             f"{_median(own, lambda each: each.ready_s):.2f}",

@@ -3,6 +3,7 @@
 A process that ends before it was ever ready has failed and stays so, with its own last words;
 one that was ready and ends is started again, after a pause that doubles. The clock is the
 caller's: `tick` is called about ten times a second and never waits, but for a readiness check.
+Who connects to its port while it starts again waits for it, unless the pause before is long.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
+from coalmine.errors import MachineUnready
+from coalmine.local.listener import Listener
 from coalmine.reconcilers.process_files import (
     Desired,
     ProcessHealth,
@@ -25,11 +28,13 @@ from coalmine.reconcilers.process_files import (
     is_same_process,
     started_at_s,
 )
+from coalmine.serving.port import HANDED_OVER
 
 READY_CHECK_TIMEOUT_S = 0.5
 SETTLED_AFTER_S = 1.0  # without a ready_url: still there after this long means ready
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 30.0
+REFUSE_IN_PAUSES_OVER_S = 1.0  # users rather learn that nobody answers
 STEADY_AFTER_S = 60.0  # a process that stayed up this long starts again without a long pause
 LAST_WORDS_LINES = 8
 LARGEST_LOG_BYTES = 5_000_000
@@ -44,15 +49,17 @@ class OsProcess:
     handle: subprocess.Popen[bytes] | None = None
 
     @classmethod
-    def start(cls, spec: ProcessSpec, log: Path) -> Self:
+    def start(cls, spec: ProcessSpec, log: Path, listener: Listener | None = None) -> Self:
         """
         Raises:
             OSError: the program is not there or may not be run.
         """
+        handed_over = {} if listener is None else {HANDED_OVER: str(listener.fileno())}
         with log.open("ab") as out:
             handle = subprocess.Popen(
                 spec.argv,
-                env={**os.environ, **spec.env},
+                env={**os.environ, **spec.env, **handed_over},
+                pass_fds=() if listener is None else (listener.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -81,10 +88,20 @@ class OsProcess:
 
 
 class Child:
-    """Keeps one process as `desired` says."""
+    """Keeps one process as `desired` says.
 
-    def __init__(self, desired: Desired, log: Path, adopted: ProcessStatus | None = None) -> None:
+    adopted: what an earlier supervisor left running. listener: of the child that this one replaces.
+    """
+
+    def __init__(
+        self,
+        desired: Desired,
+        log: Path,
+        adopted: ProcessStatus | None = None,
+        listener: Listener | None = None,
+    ) -> None:
         self.desired = desired
+        self._listener = listener
         self._log = log
         self._log_start = 0  # where the present process's own words begin
         self._process: OsProcess | None = None
@@ -135,6 +152,14 @@ class Child:
             return ProcessHealth.FAILED
         return ProcessHealth.READY if self._is_ready else ProcessHealth.STARTING
 
+    def give_up_port(self, successor: ProcessSpec | None = None) -> Listener | None:
+        """The listener, if the process that follows has the same port; else it is closed."""
+        listener, self._listener = self._listener, None
+        if listener is not None and (successor is None or successor.port != listener.port):
+            listener.close()
+            return None
+        return listener
+
     def stop(self, now_s: float) -> None:
         """Ask it to end; `tick` sees to it that it does."""
         if self.is_stopping:
@@ -167,7 +192,11 @@ class Child:
         self._running_since_s = now_s
         try:
             self._log_start = _prepare_log(self._log)
-            self._process = OsProcess.start(spec, self._log)
+            if self._listener is None and spec.port is not None:
+                self._listener = Listener(spec.port)
+            self._process = OsProcess.start(spec, self._log, self._listener)
+        except MachineUnready as error:
+            self._ended(f"it cannot be started: {error}", now_s)
         except OSError as error:
             self._ended(f"it cannot be started: {spec.argv[0]}: {error.strerror or error}", now_s)
 
@@ -178,10 +207,13 @@ class Child:
         words = _last_words(self._log, self._log_start)
         self._detail = f"{ending}. Its last words: {words}" if words else f"{ending} without a word"
         if not self._was_ready:
+            self.give_up_port()
             return
         if now_s - self._running_since_s > STEADY_AFTER_S:
             self._pause_s = FIRST_PAUSE_S
         self._start_at_s = now_s + self._pause_s
+        if self._listener is not None and self._pause_s > REFUSE_IN_PAUSES_OVER_S:
+            self._listener.refuse()
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
         self._restarts += 1
 

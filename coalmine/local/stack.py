@@ -70,7 +70,9 @@ class LocalStack:
             MachineUnready: no free port.
         """
         status = self._files.status(name)
-        return self._ports.port(name, is_running=status is not None and status.is_alive)
+        # Between two lives of a process its port is held by the supervisor.
+        is_held = status is not None and self.is_up and status.health is not ProcessHealth.FAILED
+        return self._ports.port(name, is_running=is_held or (status is not None and status.is_alive))
 
     @property
     def is_up(self) -> bool:

@@ -105,8 +105,9 @@ class Supervisor:
             self._children[name] = Child(desired, self._files.log(name))
         elif child.is_gone or (child.has_failed and child.desired != desired):
             del self._children[name]
+            listener = child.give_up_port(None if desired is None else desired.spec)
             if desired is not None:
-                self._children[name] = Child(desired, self._files.log(name))
+                self._children[name] = Child(desired, self._files.log(name), listener=listener)
         elif desired is None or desired.spec != child.desired.spec:
             child.stop(now_s)
         elif not child.is_stopping:

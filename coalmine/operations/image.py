@@ -78,6 +78,7 @@ def build_image(
     there = images.find(tuple(published), contents)
     if push and there is not None and _origin() is None:
         tell(f"Published already, from commit {there.commit[:12]}: nothing that it ships has changed.")
+        _record(workspace, there, tell)
         return Built(there.reference, there.digest, there.commit, published=True)
     tool = ImageTool.find()
     reference = f"{name}:{commit}"
@@ -99,14 +100,14 @@ def build_image(
 
 
 def _record(workspace: Workspace, image: Image, tell: Tell) -> None:
-    """The image in Git, so that deliveries of this code name it."""
-    before = images.read_images(workspace.repository)
-    if image in before:
-        return
-    kept = tuple(
-        each for each in before if (each.repository, each.contents) != (image.repository, image.contents)
-    )
-    replace_text(workspace.top / images.PATH, images.dump_images((*kept, image)))
+    """The image in Git, so that deliveries of this code name it. Again, it pushes what was left here."""
+    there = images.read_images(workspace.repository)
+    if image not in there:
+        others = (
+            each for each in there if (each.repository, each.contents) != (image.repository, image.contents)
+        )
+        there = (*others, image)
+    replace_text(workspace.top / images.PATH, images.dump_images(there))
     subject = f"Publish the image of {image.commit[:12]}"
     change = Change((images.PATH,), subject, trailers={"Image": image.reference})
     git = workspace.settings.git

@@ -68,6 +68,7 @@ class ServingEnvironment:
             argv=tuple(command),
             env={"OMP_NUM_THREADS": "1"},
             ready_url=f"http://127.0.0.1:{port}/v2/health/ready",
+            port=port,
         )
 
 

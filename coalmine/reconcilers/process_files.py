@@ -36,6 +36,7 @@ class ProcessSpec:
     env: what is added to the supervisor's own environment.
     ready_url: answers 2xx once the process is ready; None: ready when it has stayed up a moment.
     grace_s: how long it may take to end by itself after SIGTERM.
+    port: of this machine, where it listens; connections that come between two of its lives wait.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ProcessSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     ready_url: str | None = None
     grace_s: float = 10.0
+    port: int | None = None
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,6 @@ def _move_in(unfinished: Path, into: Path) -> None:
     """Only what is whole moves, which its manifest says; killed in between, the next call goes on."""
     if not (unfinished / MANIFEST).is_file():
         return
-    for name in (MANIFEST, "files", "code"):
+    for name in ("files", "code", MANIFEST):
         if (unfinished / name).exists():
             os.rename(unfinished / name, into / name)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coalmine.errors import CoalmineError
-from coalmine.serving.port import take_port
+from coalmine.serving.port import own_port
 from coalmine.slots import Slot
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def main() -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> None:
-    taken = take_port(arguments.host, arguments.port)
+    taken = own_port(arguments.host, arguments.port)
     # Here, since they load numpy and scikit-learn: a port in use is known without them, and the
     # environment must be set before.
     from coalmine.serving import logs

@@ -149,7 +149,7 @@ class Serving:
 
     def _note(self, request: Request, outputs: dict[str, list[Any]]) -> None:
         self._telemetry.predicted(outputs)
-        self._served.remember(request.id, outputs[self._scores])
+        self._served.remember(request.id, tuple(outputs[self._scores]))
 
     # --- late labels -------------------------------------------------------------------
 

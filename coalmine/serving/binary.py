@@ -17,6 +17,7 @@ import numpy as np
 from coalmine.serving.refusal import FailureKind, Refusal, shown
 
 HEADER = "inference-header-content-length"
+_DIGITS = 12  # of that length; a body has far fewer
 
 _DTYPES = {
     "BOOL": np.dtype("?"),
@@ -38,7 +39,9 @@ def split(body: bytes, header_length: str) -> tuple[memoryview, memoryview]:
         Refusal: no such length.
     """
     whole = memoryview(body)
-    if not header_length.isascii() or not header_length.isdigit() or int(header_length) > len(body):
+    # Python refuses to read thousands of digits, so that no more of them are looked at than may be right.
+    is_number = header_length.isascii() and header_length.isdigit() and len(header_length) <= _DIGITS
+    if not is_number or int(header_length) > len(body):
         raise Refusal(
             FailureKind.MALFORMED,
             f"{HEADER} is {shown(header_length)}: it must be the bytes of JSON at the start of the body, "

@@ -44,6 +44,7 @@ class Labels:
     def __init__(self, task: Task, classes: Sequence[Any]) -> None:
         self._task = task
         self._place = {each: place for place, each in enumerate(classes)}
+        self._types = {bool} if set(map(type, classes)) == {bool} else {str, int, float}
 
     def parse(self, message: Any) -> list[Label]:
         """
@@ -88,7 +89,8 @@ class Labels:
             if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
                 return float(value)
             raise Refusal(FailureKind.SCHEMA, f"{where}: the label {shown(value)} is not a number")
-        if isinstance(value, (str, int, float)) and value in self._place:
+        # By its type first: true is 1 in Python, but not in JSON.
+        if type(value) in self._types and value in self._place:
             return self._place[value]
         known = ", ".join(str(each) for each in self._place)
         raise Refusal(

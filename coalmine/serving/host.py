@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import resource
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import uvloop
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.net import SocketHolder
 from granian.server.embed import Server
@@ -18,6 +20,7 @@ from granian.server.embed import Server
 from coalmine.serving.app import Serving
 
 BACKLOG = 1024
+_LAST_REQUESTS_WITHIN_S = 0.1  # from who has just connected; on a machine that is busy, too
 _HEAD_WITHIN_MS = 30_000  # a client that sends its request line and headers more slowly is let go
 
 
@@ -34,6 +37,8 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, asked_to_stop.set)
     serving = make()
+    gc.collect()
+    gc.freeze()  # what is loaded stays; looking through it again would hold up requests
     server = _Server(serving, taken)
     running = asyncio.create_task(server.serve())
     print(announcement, flush=True)
@@ -43,9 +48,26 @@ async def _serve(
     serving.is_ready = False
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(asyncio.shield(running), drain_s)
-    server.stop()
-    await running
+    with _nobody_new():
+        await asyncio.sleep(_LAST_REQUESTS_WITHIN_S)
+        server.stop()
+        await running
     await serving.close()
+
+
+@contextlib.contextmanager
+def _nobody_new() -> Iterator[None]:
+    """Connections are left in the kernel's queue, for the next server if it has the same socket.
+
+    Granian stops to accept and closes connections that have not sent anything yet at one and the same
+    moment, so one that came just before would be lost. A process that may open no file cannot accept.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 class _Server(Server):  # type: ignore[misc]
@@ -56,6 +78,8 @@ class _Server(Server):  # type: ignore[misc]
         super().__init__(
             app,
             interface=Interfaces.RSGI,
+            # It waits for ever for who has not yet shown which version he speaks, if it knows several.
+            http=HTTPModes.http1,
             websockets=False,
             backlog=BACKLOG,
             http1_settings=HTTP1Settings(header_read_timeout=_HEAD_WITHIN_MS),

@@ -12,6 +12,7 @@ from random import getrandbits
 from typing import Any
 
 import orjson
+from granian.rsgi import ProtocolClosed
 
 from coalmine.serving.refusal import FailureKind, Refusal, shown
 from coalmine.serving.tracing import TraceContext
@@ -57,7 +58,7 @@ class Request:
         """The whole body, unpacked.
 
         Raises:
-            Refusal: too large, or packed in a way that this server does not know.
+            Refusal: too large, cut off, or packed in a way that this server does not know.
         """
         length = self.headers.get("content-length")
         if length is None:
@@ -65,7 +66,10 @@ class Request:
         elif len(length) > 12 or int(length) > MAX_BODY_BYTES:
             raise _too_large()
         else:
-            body = await self._protocol()
+            try:
+                body = await self._protocol()
+            except ProtocolClosed as error:  # read by nobody, but counted: it is no failure of the server
+                raise Refusal(FailureKind.MALFORMED, f"the body ended before its {length} bytes") from error
         packed = self.headers.get("content-encoding")
         self.content = body if packed is None else _unpacked(body, packed)
         return self.content

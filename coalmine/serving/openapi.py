@@ -411,14 +411,19 @@ def _parameters(manifest: Manifest) -> dict[str, Any]:
     return {
         "model": parameter("model", "path", {"enum": [manifest.model]}, "The one model of this server."),
         "version": parameter("version", "path", {"enum": [manifest.version]}, "Its version."),
+        # Both without a pattern: what a proxy wrote into them is no reason to refuse a request.
         "request_id": parameter(
-            "x-request-id", "header", _ID, "Given back with the answer, and what `feedback` goes by."
+            "x-request-id",
+            "header",
+            {"type": "string"},
+            "Given back with the answer, and what `feedback` goes by: 1 to 128 visible ASCII characters. "
+            "Another one is passed over, and the answer has a new one.",
         ),
         "traceparent": parameter(
             "traceparent",
             "header",
-            {"type": "string", "pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"},
-            "W3C trace context, passed through.",
+            {"type": "string"},
+            "W3C trace context, passed through where it is one.",
         ),
         "json_length": parameter(
             JSON_LENGTH,

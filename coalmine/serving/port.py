@@ -1,15 +1,26 @@
 """The address that a server will listen on, taken before anything heavy is loaded.
 
 Bound, not listening: until the model is ready connections are refused, so nobody waits for a
-server that may never come up, and a port in use is known at once.
+server that may never come up, and a port in use is known at once. A supervisor that outlives its
+servers hands them a socket of its own: who connects between two servers waits for the next one.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import socket
+from collections.abc import Mapping
 
 from coalmine.errors import InputError, MachineUnready
+
+HANDED_OVER = "COALMINE_SOCKET"  # the file descriptor of a socket that is bound to the server's port
+
+
+def own_port(host: str, port: int, environment: Mapping[str, str] = os.environ) -> socket.socket:
+    """The socket that a supervisor handed over, or else one of our own, as `take_port`."""
+    handed_over = environment.get(HANDED_OVER)
+    return take_port(host, port) if handed_over is None else socket.socket(fileno=int(handed_over))
 
 
 def take_port(host: str, port: int) -> socket.socket:

@@ -52,6 +52,7 @@ class Predictor(Generic[Input]):
         self.is_quick = model.is_quick
         self._model = model
         self._lookups = lookups
+        self._inputs = [each.name for each in manifest.inputs]
 
     def take(self, rows: Rows) -> Input:
         """
@@ -59,9 +60,8 @@ class Predictor(Generic[Input]):
             Refusal: a key that a lookup does not have, a value that the model does not know.
         """
         if self._lookups is not None:
-            assert rows.columns is not None  # keys are texts or whole numbers
-            added = self._lookups.join(rows.columns, rows.count)
-            rows = Rows(rows.count, {**rows.columns, **added})
+            columns = rows.by_input(self._inputs)
+            rows = Rows(rows.count, {**columns, **self._lookups.join(columns, rows.count)})
         return self._model.take(rows)
 
     def predict(self, inputs: Sequence[Input], counts: Sequence[int]) -> dict[str, list[Any]]:

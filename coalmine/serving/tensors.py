@@ -44,11 +44,18 @@ Matrix = npt.NDArray[np.float64]
 @dataclass(slots=True)
 class Rows:
     """What a request asks about: `columns` by input, plain values with None for missing, or, where a
-    request brought it so, the whole as a `matrix` (rows, inputs) with NaN for missing."""
+    request brought one usual row so, a `matrix` (rows, inputs)."""
 
     count: int
     columns: dict[str, list[Any]] | None
     matrix: Matrix | None = None
+
+    def by_input(self, names: Sequence[str]) -> dict[str, list[Any]]:
+        """`columns`, whichever way the request brought them; a matrix has nothing missing here."""
+        if self.columns is not None:
+            return self.columns
+        assert self.matrix is not None
+        return dict(zip(names, self.matrix.T.tolist(), strict=True))
 
 
 class InputSchema:

@@ -34,15 +34,10 @@ class TranslatedModel:
         return cls(CompiledModel.load(folder), manifest)
 
     def take(self, rows: Rows) -> Matrix:
-        if rows.matrix is not None:
-            if self._compiled.plain:
-                return rows.matrix
-            columns = dict(zip(self._names, rows.matrix.T, strict=True))
-        else:
-            assert rows.columns is not None
-            columns = rows.columns
+        if rows.matrix is not None and self._compiled.plain:
+            return rows.matrix
         try:
-            return self._compiled.encode(columns, rows.count)
+            return self._compiled.encode(rows.by_input(self._names), rows.count)
         except UnknownCategory as unknown:
             raise Refusal(
                 FailureKind.UNKNOWN_CATEGORY,

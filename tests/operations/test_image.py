@@ -12,7 +12,14 @@ from typing import Any
 import pytest
 import yaml
 
-from coalmine.errors import InputError, MachineUnready, NotFound, RepositoryUnready, Unavailable
+from coalmine.errors import (
+    InputError,
+    MachineUnready,
+    NotFound,
+    RemoteUnavailable,
+    RepositoryUnready,
+    Unavailable,
+)
 from coalmine.manifest import DatasetVersion, Example, Manifest, Outcome, ReleaseDecision, Trigger
 from coalmine.operations.image import build_image
 from coalmine.operations.workspace import Workspace
@@ -279,6 +286,27 @@ def test_published_again_nothing_is_recorded_twice(tools: Tools, shop: Workspace
     assert _git(shop, "rev-parse", "HEAD") == recorded
 
 
+@pytest.mark.parametrize("from_an_index", [True, False], ids=["from an index", "from a checkout"])
+def test_a_record_that_did_not_reach_the_git_remote_is_pushed_by_the_next_run(
+    tools: Tools, shop: Workspace, monkeypatch: pytest.MonkeyPatch, from_an_index: bool
+) -> None:
+    if from_an_index:
+        monkeypatch.setattr("coalmine.operations.image._origin", lambda: None)
+    tools.install("buildah")
+    remote = shop.top / ".coalmine/remotes/git.git"
+    remote.rename(remote.with_name("away.git"))
+    with pytest.raises(RemoteUnavailable):
+        _build(shop, tag=NAME, push=True)
+    remote.with_name("away.git").rename(remote)
+    (tools.folder / "context").rename(tools.folder / "before")
+
+    _build(shop, tag=NAME, push=True)
+
+    head = _git(shop, "rev-parse", "HEAD")
+    assert _git(shop, "ls-remote", "origin", "main").split()[0] == head
+    assert _git(shop, "rev-list", "--count", "HEAD") == "2"
+
+
 def test_an_image_that_has_changed_replaces_the_record_of_the_same_contents(
     tools: Tools, shop: Workspace
 ) -> None:
@@ -350,6 +378,20 @@ def test_an_image_fits_every_commit_that_would_ship_the_same(
     later = _commit(shop, path, text)
 
     assert (image_for(shop.repository, _release(later)) is not None) is fits
+
+
+def test_of_two_images_that_fit_the_newest_serves(tools: Tools, shop: Workspace) -> None:
+    """Such as one in another registry, to which the team has moved."""
+    tools.install("buildah")
+    code = _git(shop, "rev-parse", "HEAD")
+    for name in (NAME, "images.example/moved/server"):
+        _build(shop, tag=name, push=True)
+        (tools.folder / "context").rename(tools.folder / f"of-{name.replace('/', '-')}")
+
+    found = image_for(shop.repository, _release(code))
+
+    assert found is not None
+    assert found.repository == "images.example/moved/server"
 
 
 def test_an_image_of_another_coalmine_does_not_fit(tools: Tools, shop: Workspace) -> None:

@@ -82,6 +82,7 @@ class ModelServers:
             name=f"{MODEL}-{slot}",
             argv=(*command, "--slot", slot.value, "--port", str(port), *self.options),
             ready_url=f"http://127.0.0.1:{port}/v2/health/ready",
+            port=port,
         )
 
 

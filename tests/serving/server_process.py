@@ -7,15 +7,19 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import PIPE
+from typing import IO
 
 
 class Server:
-    def __init__(self, release: Path, *more: str, port: int = 0) -> None:
+    """stderr: a file, where the server may say more than a pipe that nobody reads would hold."""
+
+    def __init__(self, release: Path, *more: str, port: int = 0, stderr: IO[str] | int = PIPE) -> None:
         command = [sys.executable, "-m", "coalmine.serving", "--release", str(release), "--slot", "blue"]
         self.process = subprocess.Popen(
             [*command, "--port", str(port), *more],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=PIPE,
+            stderr=stderr,
             text=True,
         )
         self.announcement = ""
@@ -40,8 +44,8 @@ class Server:
 
 
 @contextmanager
-def started(release: Path, *more: str, port: int = 0) -> Iterator[Server]:
-    server = Server(release, *more, port=port)
+def started(release: Path, *more: str, port: int = 0, stderr: IO[str] | int = PIPE) -> Iterator[Server]:
+    server = Server(release, *more, port=port, stderr=stderr)
     try:
         yield server
     finally:
@@ -50,7 +54,7 @@ def started(release: Path, *more: str, port: int = 0) -> Iterator[Server]:
 
 
 @contextmanager
-def running(release: Path, *more: str) -> Iterator[Server]:
-    with started(release, *more) as server:
+def running(release: Path, *more: str, stderr: IO[str] | int = PIPE) -> Iterator[Server]:
+    with started(release, *more, stderr=stderr) as server:
         server.await_announcement()
         yield server

@@ -159,7 +159,9 @@ def test_bytes_that_do_not_fit_are_refused(
     assert words in answer.json()["error"]
 
 
-@pytest.mark.parametrize("length", ["-1", "x", "1e3", "", "999999", "+4"])
+@pytest.mark.parametrize(
+    "length", ["-1", "x", "1e3", "", "999999", "+4", pytest.param("9" * 5000, id="5000 digits")]
+)
 def test_a_length_of_the_json_that_is_none_is_refused(length: str, regression: Built) -> None:
     message = {"inputs": tensors(regression, [0])}
     answer = sent(Client(regression), message, **{"inference-header-content-length": length})

@@ -67,6 +67,7 @@ def test_a_refused_request_waits_for_no_label(binary: Built) -> None:
         ([{"id": "a", "label": True}, 3], "item 1 must be"),
         ({"id": 3, "label": True}, "`id` must be the id of an answer"),
         ({"id": "a", "label": "late"}, "the label 'late' is not one of the classes False, True"),
+        ({"id": "a", "label": 1}, "the label 1 is not one of the classes False, True"),
         ({"id": "a", "label": None}, "the label null is not one of the classes"),
         ({"id": "a", "label": {"x": 1}}, "the label an object is not one of the classes"),
         ({"id": "a", "label": []}, "`label` is empty"),

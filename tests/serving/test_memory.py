@@ -8,7 +8,7 @@ from coalmine.serving.memory import LabelOutcome, ServedPredictions
 def test_the_oldest_prediction_goes_first_and_its_label_is_late() -> None:
     memory = ServedPredictions(max_ids=2)
     for request_id in ("a", "b", "c"):
-        memory.remember(request_id, np.array([0.5]))
+        memory.remember(request_id, (0.5,))
     assert [memory.outcome(each) for each in "abcd"] == [
         LabelOutcome.LATE,
         LabelOutcome.JOINED,
@@ -39,7 +39,7 @@ def test_labelled_predictions_make_room_for_rows() -> None:
 def test_what_was_forgotten_is_forgotten_in_the_end() -> None:
     memory = ServedPredictions(max_ids=1)
     for request_id in ("a", "b", "c"):
-        memory.remember(request_id, np.array([0.5]))
+        memory.remember(request_id, (0.5,))
     assert memory.outcome("a") is LabelOutcome.UNKNOWN
     assert memory.outcome("b") is LabelOutcome.LATE
 
@@ -47,8 +47,8 @@ def test_what_was_forgotten_is_forgotten_in_the_end() -> None:
 def test_an_id_that_is_used_again_stands_for_its_newest_prediction() -> None:
     memory = ServedPredictions(max_rows=3)
     for score in (0.1, 0.2, 0.3, 0.4):
-        memory.remember("a", np.array([score]))
-    memory.remember("b", np.array([0.5, 0.5]))
+        memory.remember("a", (score,))
+    memory.remember("b", (0.5, 0.5))
     scores = memory.waiting("a")
     assert scores is not None
-    assert scores.tolist() == [0.4]
+    assert scores == (0.4,)

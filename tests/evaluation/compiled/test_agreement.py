@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -87,6 +89,19 @@ def test_a_function_that_cannot_serve_leaves_the_model_to_scikit_learn(as_ours, 
     found, trees = compiled(with_function(as_ours(function)))
     assert (found.kind, found.plan, trees) == ("scikit-learn", None, None)
     assert said in found.reason
+
+
+def nearly_right(rows: Any) -> Any:
+    return own(rows) + (0 if isinstance(rows, pd.DataFrame) else 1e-7)
+
+
+def test_a_difference_beyond_the_tolerance_is_one_even_where_labels_agree(as_ours):
+    function = FunctionTransformer(as_ours(nearly_right))
+    found, trees = compiled(
+        make_pipeline(make_column_transformer((function, FEATURES)), LogisticRegression())
+    )
+    assert (found.kind, found.plan, trees) == ("scikit-learn", None, None)
+    assert re.search(r"differs from scikit-learn by up to \d\S*e-08 on 240 test rows", found.reason)
 
 
 def test_a_model_without_a_translation_says_why():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import (
@@ -26,6 +27,8 @@ from coalmine.errors import IntegrityError
 from coalmine.evaluation.compiled.model import CompiledModel, NotFinite, UnknownCategory
 from coalmine.evaluation.compiled.plan import Compiled, Function, Plan, Trees, write_compiled
 from coalmine.evaluation.compiled.translate import translate
+from coalmine.evaluation.predict import predict
+from coalmine.manifest import Tensor
 from coalmine.spec import Task
 from pipelines.features import minute_of_day
 from tests.evaluation.compiled.fitted import Fitted, asked_values, row_of
@@ -172,6 +175,18 @@ def test_an_answers_labels_are_not_another_answers():
     said = fitted.by_translation({"size": [1.0], "weight": [0.5]})
     with pytest.raises(ValueError, match="read-only"):
         said.outputs["label"][0] = "other"
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("last", [BOOSTING, RandomForestClassifier(n_estimators=2, bootstrap=False)])
+def test_a_tie_goes_to_the_class_that_scikit_learn_gives_it_to(last, rows):
+    model = last.fit(pd.DataFrame({"size": [1.0] * 40}), np.array(["no", "yes"] * 20, dtype=object))
+    columns = (Tensor(name="size", datatype="FP64"),)
+    translation = translate(model, columns, Task.BINARY)
+    said = CompiledModel(translation.plan, translation.trees).predict(np.ones((rows, 1)))
+    assert said.outputs["probability"].tolist() == [0.5] * rows
+    expected = predict(model, pd.DataFrame({"size": [1.0] * rows}), Task.BINARY)
+    assert said.outputs["label"].tolist() == expected.outputs["label"].tolist() == ["no"] * rows
 
 
 def test_no_rows_give_no_answers():
