@@ -245,7 +245,7 @@ class Payloads(Spec):
 
 class Serving(Spec):
     timeout_s: float = Field(2.0, gt=0)  # an answer that takes longer is a failure
-    queue: int = Field(256, ge=1)  # requests that may wait in one server; one more is told to come later
+    queue: int = Field(1024, ge=1)  # requests that may wait in one server; one more is told to come later
     payloads: Payloads | None = None
     replicas: int = Field(1, ge=1)
     resources: Resources = Resources()

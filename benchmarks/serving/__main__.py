@@ -40,7 +40,7 @@ from benchmarks.table import report
 
 STARTS = 5
 FULL = Seconds(warm_up=1.0, saturation=4.0, at_rate=6.0)
-QUICK = Seconds(warm_up=0.4, saturation=1.6, at_rate=1.6)
+QUICK = Seconds(warm_up=0.3, saturation=1.3, at_rate=1.5)
 
 
 def main() -> int:
@@ -63,7 +63,7 @@ def main() -> int:
 def _run(arguments: argparse.Namespace, top: Path) -> int:
     seconds = QUICK if arguments.quick else FULL
     made = [_Case.make(case, top) for case in (cases.trees(), cases.columns())]
-    judged = own_server(arguments.release or made[-1].release, _folder(top / "ready"))
+    judged = own_server((arguments.release or made[-1].release).resolve(), _folder(top / "ready"))
     asked = made[:1] if arguments.quick else made
     versions: dict[str, dict[str, str]] = {}
     for each in asked:

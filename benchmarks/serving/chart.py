@@ -40,8 +40,8 @@ class Column:
 
 
 COLUMNS = (
-    Column("requests per second, 16 connections", lambda each: each.saturation.measured.per_second),
-    Column("processor time per request, µs", lambda each: each.saturation.cpu_us),
+    Column("requests per second", lambda each: each.saturation.measured.per_second),
+    Column("CPU per request, µs", lambda each: each.saturation.cpu_us),
     Column(
         "p99 at the common rate, ms",
         lambda each: None if each.common is None else each.common.measured.latency_ms["p99"],
@@ -92,7 +92,7 @@ def _dots(rounds: Sequence[Round], servers: Sequence[str], top: float) -> list[s
         }
         scale = _Scale.over([value for each in values.values() for value in each], left, left + width - 66)
         parts.append(_text(left, top + 16, column.title, "head"))
-        for tick in scale.ticks():
+        for tick in scale.ticks(2):
             parts.append(_line(scale(tick), top + 26, scale(tick), floor, "grid"))
             parts.append(_text(scale(tick), floor + 15, _number(tick), "tick", anchor="middle"))
         for place, (server, own) in enumerate(values.items()):
@@ -141,7 +141,7 @@ def _curves(rounds: Sequence[Round], servers: Sequence[str], top: float) -> list
             "head",
         )
     ]
-    for tick in y.ticks():
+    for tick in y.ticks(3):
         parts.append(_line(left, y(tick), right, y(tick), "grid"))
         parts.append(_text(left - 8, y(tick) + 4, _number(tick), "tick", anchor="end"))
     for at, share in zip(x, _PERCENTILES, strict=True):
@@ -193,8 +193,8 @@ class _Scale:
         share = math.log(value / self.low) / math.log(self.high / self.low)
         return self.start + share * (self.end - self.start)
 
-    def ticks(self) -> list[float]:
-        """Powers of ten, and their fives or twos and fives where those would be fewer than three."""
+    def ticks(self, least: int) -> list[float]:
+        """Powers of ten, with their fives, or twos and fives, where they alone are fewer than `least`."""
         for digits in ((1,), (1, 5), (1, 2, 5)):
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             found = [
@@ -203,13 +203,13 @@ class _Scale:
                 for digit in digits
                 if self.low <= digit * 10.0**power <= self.high
             ]
-            if len(found) >= 3:
+            if len(found) >= least:
                 break
         return found
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 1 else f"{value:.2g}"
+    return f"{value:,.0f}" if value >= 20 else f"{value:.3g}" if value >= 1 else f"{value:.2g}"
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:

@@ -76,6 +76,9 @@ def _of_case(rounds: Sequence[Round], case: str, *, is_judged: bool) -> list[Fig
             at_most=TIMES_BARE_P99 if is_judged else None,
         )
     )
+    spent = ratios(rounds, case, OURS, BARE, _cpu_us)
+    name = f"{case}: processor time per request, ours / bare stack"
+    figures.append(Figure(name, statistics.median(spent), "x", note=_range(spent)))
     if costs := pairs(rounds, case, OURS, SILENT, _cpu_us):
         added = [ours - silent for ours, silent in costs]
         figures.append(

@@ -29,7 +29,9 @@ T = TypeVar("T")
 
 SLOT_HEADER = "x-coalmine-slot"  # in every answer of a model server; sent back with its late label
 ROUTES = "models"  # the name of the one route configuration
-CONNECT_TIMEOUT_S = 0.5  # everything is on this machine
+# Everything is on this machine, but while a server ends the kernel may ask a connection to try again in
+# a second (`coalmine.serving.host`).
+CONNECT_TIMEOUT_S = 2
 # Below the keep-alive of any model server: a request sent on a connection that the server is just
 # closing would fail, and count against the release.
 IDLE_TIMEOUT_S = 4

@@ -95,9 +95,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--queue",
         type=int,
-        default=256,
+        default=1024,
         metavar="N",
-        help="requests that may wait for the model; one more is answered 503 (default: 256)",
+        help="requests that may wait for the model; one more is answered 503 (default: 1024)",
     )
     parser.add_argument(
         "--payload-sink", metavar="FILE|URL", help="keep requests and answers there, as CloudEvents"

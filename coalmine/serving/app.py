@@ -42,7 +42,7 @@ class Limits:
     """timeout_s: from a request's head to its answer; queue: requests that may wait for the model."""
 
     timeout_s: float = 10.0
-    queue: int = 256
+    queue: int = 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from coalmine.serving.refusal import FailureKind, Refusal, shown
+from coalmine.serving.tensors import MAX_ROWS
 
 HEADER = "inference-header-content-length"
 _DIGITS = 12  # of that length; a body has far fewer
@@ -50,8 +51,11 @@ def split(body: bytes, header_length: str) -> tuple[memoryview, memoryview]:
     return whole[: int(header_length)], whole[int(header_length) :]
 
 
-def with_data(tensors: Any, data: memoryview) -> Any:
+def with_data(tensors: Any, data: memoryview, inputs: int) -> Any:
     """`tensors` with their binary values in place, as JSON would have brought them.
+
+    inputs: how many the model has. A tensor of a shape that none of them has stays without values, and
+    one more than there are ends the list: whoever reads them refuses both.
 
     Raises:
         Refusal: sizes, types or texts that do not fit together.
@@ -59,7 +63,7 @@ def with_data(tensors: Any, data: memoryview) -> Any:
     if not isinstance(tensors, list):
         return tensors  # whoever reads them says what they should be
     filled, used = [], 0
-    for tensor in tensors:
+    for tensor in tensors[: inputs + 1]:
         size = _size(tensor)
         if size is None:
             filled.append(tensor)
@@ -68,8 +72,9 @@ def with_data(tensors: Any, data: memoryview) -> Any:
         if len(chunk) < size:
             raise _wrong(tensor, f"wants {size} bytes of binary data, but only {len(chunk)} are left")
         used += size
-        filled.append({**tensor, "data": _values(tensor, chunk)})
-    if used < len(data):
+        count = _count(tensor.get("shape"), inputs)
+        filled.append(tensor if count is None else {**tensor, "data": _values(tensor, chunk, count)})
+    if used < len(data) and len(tensors) <= inputs:
         raise Refusal(
             FailureKind.MALFORMED,
             f"{len(data) - used} bytes of binary data belong to no input: give `binary_data_size` in the "
@@ -98,18 +103,31 @@ def _size(tensor: Any) -> int | None:
     return size
 
 
-def _values(tensor: dict[str, Any], chunk: memoryview) -> list[Any]:
+def _count(shape: Any, inputs: int) -> int | None:
+    """The values of a column, or of all columns at once; None for every other shape."""
+    match shape:
+        case [int(rows)] | [int(rows), 1] if rows <= MAX_ROWS:
+            return rows
+        case [int(rows), int(columns)] if rows <= MAX_ROWS and columns == inputs:
+            return rows * inputs
+    return None
+
+
+def _values(tensor: dict[str, Any], chunk: memoryview, count: int) -> list[Any]:
     datatype = tensor.get("datatype")
     if datatype == "BYTES":
-        return _texts(tensor, chunk)
+        return _texts(tensor, chunk, count)
     dtype = _DTYPES.get(datatype) if isinstance(datatype, str) else None
     if dtype is None:
         known = ", ".join([*_DTYPES, "BYTES"])
         raise _wrong(tensor, f"has the datatype {shown(datatype)}: binary data may be {known}")
-    if datatype == "BOOL" and chunk.nbytes and max(chunk) > 1:
+    if len(chunk) != count * dtype.itemsize:
+        raise _wrong(
+            tensor,
+            f"has {len(chunk)} bytes, but its shape says {count} {datatype} of {dtype.itemsize} bytes each",
+        )
+    if datatype == "BOOL" and max(chunk, default=0) > 1:
         raise _wrong(tensor, "has a BOOL that is neither 0 nor 1")
-    if len(chunk) % dtype.itemsize:
-        raise _wrong(tensor, f"has {len(chunk)} bytes, which is no whole number of {datatype} values")
     array = np.frombuffer(chunk, dtype=dtype)
     values: list[Any] = array.tolist()
     if dtype.kind == "f" and np.isnan(array).any():
@@ -117,9 +135,12 @@ def _values(tensor: dict[str, Any], chunk: memoryview) -> list[Any]:
     return values
 
 
-def _texts(tensor: dict[str, Any], chunk: memoryview) -> list[str]:
-    texts, at = [], 0
+def _texts(tensor: dict[str, Any], chunk: memoryview, count: int) -> list[str]:
+    texts: list[str] = []
+    at = 0
     while at < len(chunk):
+        if len(texts) == count:
+            raise _wrong(tensor, f"has more BYTES than the {count} that its shape says")
         end = at + 4
         if end > len(chunk) or end + (length := int.from_bytes(chunk[at:end], "little")) > len(chunk):
             raise _wrong(

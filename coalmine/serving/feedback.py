@@ -23,7 +23,7 @@ from coalmine.serving.memory import Scores
 from coalmine.serving.refusal import FailureKind, Refusal, shown
 from coalmine.spec import Task
 
-MAX_LABELS = 10_000
+MAX_LABELS = 10_000  # of rows, those of all requests together
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,12 @@ class Labels:
             Refusal: which item is wrong; none of them counts then.
         """
         items = message if isinstance(message, list) else [message]
-        if len(items) > MAX_LABELS:
+        count = len(items)
+        if count <= MAX_LABELS:
+            count = sum(map(_count, items))
+        if count > MAX_LABELS:
             raise Refusal(
-                FailureKind.TOO_LARGE, f"{len(items)} labels: send at most {MAX_LABELS} in one request", 413
+                FailureKind.TOO_LARGE, f"{count} labels: send at most {MAX_LABELS} in one request", 413
             )
         return [
             self._label(f"item {number}" if items is message else "the body", item)
@@ -96,3 +99,9 @@ class Labels:
         raise Refusal(
             FailureKind.SCHEMA, f"{where}: the label {shown(value)} is not one of the classes {known[:200]}"
         )
+
+
+def _count(item: Any) -> int:
+    """The rows that an item tells of, if it is one."""
+    label = item.get("label") if isinstance(item, dict) else None
+    return len(label) if isinstance(label, list) else 1

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
-import resource
 import signal
 import socket
+import struct
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,7 +23,9 @@ from coalmine.serving.app import Serving
 
 BACKLOG = 1024
 _LAST_REQUESTS_WITHIN_S = 0.1  # from who has just connected; on a machine that is busy, too
-_HEAD_WITHIN_MS = 30_000  # a client that sends its request line and headers more slowly is let go
+# linux/socket.h and linux/filter.h, which Python does not name.
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER, _BPF_RETURN = 26, 27, 0x06
+HEAD_WITHIN_MS = 30_000  # a client that sends its request line and headers more slowly is let go
 
 
 def serve(make: Callable[[], Serving], taken: socket.socket, drain_s: float, announcement: str) -> None:
@@ -39,8 +43,11 @@ async def _serve(
     serving = make()
     gc.collect()
     gc.freeze()  # what is loaded stays; looking through it again would hold up requests
+    door = taken.dup()
+    _let_in(door)  # an earlier server on this socket may have been killed while it left
     server = _Server(serving, taken)
     running = asyncio.create_task(server.serve())
+    taken.listen(BACKLOG)  # Granian's task has not begun yet; who reads the announcement may connect
     print(announcement, flush=True)
     stopping = asyncio.create_task(asked_to_stop.wait())
     await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -48,26 +55,37 @@ async def _serve(
     serving.is_ready = False
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(asyncio.shield(running), drain_s)
-    with _nobody_new():
+    with nobody_new(door):
         await asyncio.sleep(_LAST_REQUESTS_WITHIN_S)
         server.stop()
         await running
+    door.close()
     await serving.close()
 
 
 @contextlib.contextmanager
-def _nobody_new() -> Iterator[None]:
-    """Connections are left in the kernel's queue, for the next server if it has the same socket.
+def nobody_new(door: socket.socket) -> Iterator[None]:
+    """New connections are let in later: the kernel drops their first packet, and gets it again in a second.
 
     Granian stops to accept and closes connections that have not sent anything yet at one and the same
-    moment, so one that came just before would be lost. A process that may open no file cannot accept.
+    moment: one that came just before would be lost. Where a supervisor holds the socket too, the next
+    server answers who comes later. Elsewhere than on Linux, and where it is forbidden, one may be lost.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    if sys.platform.startswith("linux"):
+        nothing = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RETURN, 0, 0, 0), 8)
+        program = struct.pack("HP", 1, ctypes.addressof(nothing))
+        with contextlib.suppress(OSError):
+            door.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        _let_in(door)
+
+
+def _let_in(door: socket.socket) -> None:
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError):  # nobody is kept out
+            door.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
 
 class _Server(Server):  # type: ignore[misc]
@@ -82,13 +100,12 @@ class _Server(Server):  # type: ignore[misc]
             http=HTTPModes.http1,
             websockets=False,
             backlog=BACKLOG,
-            http1_settings=HTTP1Settings(header_read_timeout=_HEAD_WITHIN_MS),
+            http1_settings=HTTP1Settings(header_read_timeout=HEAD_WITHIN_MS),
             log_enabled=False,
         )
         self._taken = taken
 
     def _init_shared_socket(self) -> None:
-        self._taken.listen(BACKLOG)
         self._taken.setblocking(False)
         self._ssp = None
         self._shd = SocketHolder(self._taken.detach(), False, BACKLOG)

@@ -258,7 +258,10 @@ def _schemas(manifest: Manifest) -> dict[str, Schema]:
                 {
                     "id": {**_ID, "minLength": 1, "description": "The id of the request's answer."},
                     "label": {
-                        "anyOf": [label, {"type": "array", "items": label, "minItems": 1}],
+                        "anyOf": [
+                            label,
+                            {"type": "array", "items": label, "minItems": 1, "maxItems": MAX_LABELS},
+                        ],
                         "description": "What was true: one value, or one for each row of the request.",
                     },
                 }

@@ -22,6 +22,8 @@ from coalmine.serving.tensors import InputSchema, Rows
 Outputs = Mapping[str, list[Any]]  # what one request is answered, by output
 
 BINARY = "application/octet-stream"
+_OUTPUTS, _DATA = b'"outputs":[', b'"data":'
+_MOST_ASKED = 100  # outputs by one request, which may name one twice
 
 
 @dataclass(slots=True)
@@ -37,11 +39,17 @@ class Protocol:
     """The protocol as one release speaks it."""
 
     def __init__(self, manifest: Manifest) -> None:
-        self._manifest = manifest
         self._schema = InputSchema(manifest.inputs)
+        self._width = len(manifest.inputs)
         self._outputs = manifest.outputs
-        self._inner_shape = {
-            each.name: [len(manifest.classes)] if each.name == "probabilities" else []
+        self._by_class = {
+            each.name: len(manifest.classes) for each in manifest.outputs if each.name == "probabilities"
+        }
+        # The JSON of an answer up to where it differs from one request to the next.
+        known = {"model_name": manifest.model, "model_version": manifest.version}
+        self._head = orjson.dumps(known)[:-1] + b',"id":'
+        self._named = {
+            each.name: orjson.dumps({"name": each.name, "datatype": each.datatype})[:-1] + b',"shape":'
             for each in manifest.outputs
         }
 
@@ -57,29 +65,48 @@ class Protocol:
         if data is None:
             rows = self._schema.rows(tensors)
         else:
-            rows = self._schema.read(binary.with_data(tensors, data))
+            rows = self._schema.read(binary.with_data(tensors, data, self._width))
         if "outputs" not in message and "parameters" not in message:
             return Asked(rows, self._outputs)
         outputs, in_binary = self._asked(message.get("outputs"), _parameters(message, "the request"))
         return Asked(rows, outputs, in_binary)
 
     def answer(self, asked: Asked, request_id: str, outputs: Outputs) -> Answer:
+        if asked.binary:
+            return self._in_binary(asked, request_id, outputs)
         rows = asked.rows.count
-        message = {
-            "model_name": self._manifest.model,
-            "model_version": self._manifest.version,
-            "id": request_id,
-            "outputs": [
-                {
-                    "name": each.name,
-                    "datatype": each.datatype,
-                    "shape": [rows, *self._inner_shape[each.name]],
-                    "data": outputs[each.name] if each.name != "probabilities" else _flat(outputs[each.name]),
-                }
-                for each in asked.outputs
-            ],
-        }
-        return _in_binary(message, asked.binary) if asked.binary else Answer(orjson.dumps(message))
+        tensors = []
+        for each in asked.outputs:
+            values = outputs[each.name]
+            if each.name in self._by_class:
+                shape, values = f"[{rows},{self._by_class[each.name]}]", _flat(values)
+            else:
+                shape = f"[{rows}]"
+            tensors.append(
+                b"%b%b,%b%b}" % (self._named[each.name], shape.encode(), _DATA, orjson.dumps(values))
+            )
+        # All but the numbers is known beforehand.
+        return Answer(b"%b%b,%b%b]}" % (self._head, orjson.dumps(request_id), _OUTPUTS, b",".join(tensors)))
+
+    def _in_binary(self, asked: Asked, request_id: str, outputs: Outputs) -> Answer:
+        rows, tensors, chunks = asked.rows.count, [], []
+        for each in asked.outputs:
+            values = outputs[each.name]
+            classes = self._by_class.get(each.name)
+            values = values if classes is None else _flat(values)
+            tensor: dict[str, Any] = {"name": each.name, "datatype": each.datatype}
+            tensor["shape"] = [rows] if classes is None else [rows, classes]
+            if each.name in asked.binary:
+                chunks.append(binary.packed(each.datatype, values))
+                tensor["parameters"] = {"binary_data_size": len(chunks[-1])}
+            else:
+                tensor["data"] = values
+            tensors.append(tensor)
+        head = b"%b%b,%b" % (self._head, orjson.dumps(request_id), _OUTPUTS)
+        head += orjson.dumps(tensors)[1:] + b"}"
+        return Answer(
+            b"".join([head, *chunks]), media_type=BINARY, headers=((binary.HEADER, str(len(head))),)
+        )
 
     def _asked(self, asked: Any, parameters: Mapping[str, Any]) -> tuple[tuple[Tensor, ...], frozenset[str]]:
         """The outputs that a request names, or all of them; and which of them in binary."""
@@ -87,8 +114,10 @@ class Protocol:
         known = {each.name: each for each in self._outputs}
         if asked is None or asked == []:
             return tuple(self._outputs), frozenset(known if by_default else ())
-        if not isinstance(asked, list) or not all(isinstance(each, dict) for each in asked):
+        if not isinstance(asked, list) or not all(isinstance(each, dict) for each in asked[:_MOST_ASKED]):
             raise _malformed('`outputs` must be a list of {"name": ...}')
+        if len(asked) > _MOST_ASKED:
+            raise _malformed(f"`outputs` asks for {len(asked)}: this model has {', '.join(known)}")
         in_binary = {}
         for each in asked:
             name = each.get("name")
@@ -163,17 +192,6 @@ def model_metadata(manifest: Manifest) -> dict[str, Any]:
 def _flat(rows: list[list[Any]]) -> list[Any]:
     """Row-major."""
     return [value for row in rows for value in row]
-
-
-def _in_binary(message: dict[str, Any], names: frozenset[str]) -> Answer:
-    chunks = []
-    for output in message["outputs"]:
-        if output["name"] in names:
-            chunk = binary.packed(output["datatype"], output.pop("data"))
-            output["parameters"] = {"binary_data_size": len(chunk)}
-            chunks.append(chunk)
-    head = orjson.dumps(message)
-    return Answer(b"".join([head, *chunks]), media_type=BINARY, headers=((binary.HEADER, str(len(head))),))
 
 
 def _parameters(holder: Mapping[str, Any], where: str) -> Mapping[str, Any]:

@@ -94,9 +94,8 @@ class Telemetry(Collector):
     def predicted(self, outputs: Mapping[str, Sequence[float]]) -> None:
         scores = outputs[self._output]
         self._rows += len(scores)
-        observe = self._scores.observe
         for score in scores:
-            observe(score)
+            self._scores.observe(score)
 
     def labelled(self, outcome: LabelOutcome) -> None:
         self._labels[outcome] += 1

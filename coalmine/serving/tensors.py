@@ -115,6 +115,8 @@ class InputSchema:
         Raises:
             Refusal: what is wrong, in which input and row.
         """
+        if isinstance(tensors, list):
+            tensors = tensors[: len(self._inputs) + 1]  # one too many is refused, whatever follows it
         if not isinstance(tensors, list) or not all(isinstance(each, dict) for each in tensors):
             raise _malformed("`inputs` must be a list of tensors: {name, shape, datatype, data}")
         if len(tensors) == 1 and self._is_row_major(tensors[0]):

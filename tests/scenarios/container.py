@@ -34,36 +34,45 @@ def unpacked(reference: str) -> Iterator[Image]:
         _buildah("rm", container)
 
 
-@contextmanager
-def started(
-    image: Image, bundle: Path, command: list[str], volumes: Mapping[str, str]
-) -> Iterator[subprocess.Popen[str]]:
-    """`command` in a container on this machine's network; ended with SIGTERM if it has not ended.
+class Container:
+    """`command` in a container on this machine's network.
 
     volumes: from the place in the container to a folder here, ":ro" at its end for reading only.
     """
-    bundle.mkdir()
-    config = _spec(image, bundle, command, volumes)
-    (bundle / "config.json").write_text(json.dumps(config))
-    name = f"coalmine-{uuid.uuid4().hex[:12]}"
-    process = subprocess.Popen(
-        ["runc", "run", "--bundle", str(bundle), name],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+
+    def __init__(self, image: Image, bundle: Path, command: list[str], volumes: Mapping[str, str]) -> None:
+        bundle.mkdir()
+        config = _spec(image, bundle, command, volumes)
+        (bundle / "config.json").write_text(json.dumps(config))
+        self._name = f"coalmine-{uuid.uuid4().hex[:12]}"
+        self.process = subprocess.Popen(
+            ["runc", "run", "--bundle", str(bundle), self._name],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def ended(self, within_s: float = 60.0) -> tuple[int, str]:
+        """Exit status and words, once it has ended by itself."""
+        said, _ = self.process.communicate(timeout=within_s)
+        return self.process.returncode, said
+
+    def signal(self, name: str) -> None:
+        subprocess.run(["runc", "kill", self._name, name], capture_output=True, check=False)
+
+
+@contextmanager
+def started(
+    image: Image, bundle: Path, command: list[str], volumes: Mapping[str, str]
+) -> Iterator[Container]:
+    container = Container(image, bundle, command, volumes)
     try:
-        yield process
+        yield container
     finally:
-        for number in ("TERM", "KILL"):
-            if process.poll() is None:
-                subprocess.run(["runc", "kill", name, number], capture_output=True, check=False)
-                try:
-                    process.wait(20)
-                except subprocess.TimeoutExpired:
-                    continue
-        process.communicate()
+        if container.process.poll() is None:
+            container.signal("KILL")
+        container.process.communicate()
 
 
 def _spec(image: Image, bundle: Path, command: list[str], volumes: Mapping[str, str]) -> dict[str, Any]:

@@ -8,14 +8,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LinearRegression
+
+from coalmine.datasets.partitions import partition_bytes
 from coalmine.local.stack import LocalStack
+from coalmine.manifest import Example, LookupTable, Manifest, Tensor
 from coalmine.reconcilers.process_files import ProcessHealth, ProcessSpec, ProcessStatus
 from coalmine.reconcilers.processes import ProcessesReconciler
 from coalmine.rollout.ports import SlotHealth, TrafficSplit
 from coalmine.routers.envoy import EnvoyRouter
 from coalmine.slots import Slot, SlotRelease, Slots
+from coalmine.spec import Task
 from tests.local.harness import eventually, running_stack, status_of
-from tests.scenarios.numbered import MODEL, build_release, version
+from tests.scenarios.numbered import KEYS, MODEL, answer, version
+from tests.serving.releases import build, compile_release, release_file, rewrite
 
 
 class ModelServers:
@@ -90,3 +98,33 @@ class ModelServers:
 def model_servers(top: Path) -> Iterator[ModelServers]:
     with running_stack(top) as stack:
         yield ModelServers(stack, top / "releases")
+
+
+def build_release(folder: Path, number: int) -> Manifest:
+    """A compiled model that adds 1000 * number to what its table has for a key."""
+    table = pd.DataFrame({"key": np.arange(KEYS), "value": number + np.arange(KEYS) / 100})
+    rows = table[["value"]]
+    built = build(folder, LinearRegression(), rows, rows["value"] + 1000 * number, Task.REGRESSION, MODEL)
+    path = folder / "files/data/table/partitions/all.parquet"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(partition_bytes(table))
+    (value,), key = built.manifest.inputs, Tensor(name="key", datatype="INT64")
+    lookup = LookupTable(
+        dataset="table",
+        md5=f"{number:032}",
+        key=("key",),
+        columns=(value,),
+        missing="refuse",
+        files=(release_file(folder / "files", path),),
+    )
+    manifest = compile_release(built).manifest.model_copy(
+        update={
+            "version": version(number),
+            "inputs": (key,),
+            "features": (value,),
+            "lookups": (lookup,),
+            "example": Example(inputs={"key": 5}, outputs={"prediction": answer(number, 5)}),
+        }
+    )
+    rewrite(folder, manifest)
+    return manifest

@@ -30,15 +30,14 @@ _TOP = Path(__file__).parents[2]
 
 @dataclass
 class Counts:
-    """What became of the requests. `failures`: by what the user saw; `failed_at_s`: when they should have left.
+    """What became of the requests.
 
-    mixed: answers that their release cannot have given.
+    failures: by what the user saw. mixed: answers that their release cannot have given.
     """
 
     asked: int = 0
     answered: dict[str, int] = field(default_factory=Counter)  # by version
     failures: dict[str, int] = field(default_factory=Counter)
-    failed_at_s: list[float] = field(default_factory=list)
     mixed: list[str] = field(default_factory=list)
     elapsed_s: float = 0.0
     cpu_s: float = 0.0
@@ -142,11 +141,11 @@ class _Load:
                 connection = self.free.popleft() if self.free else await self._connected()
                 status, version, body = await connection.ask(self.requests[key])
         except Exception as error:  # whatever it is, a request that is not answered is one that failed
-            self._failed(due_s, f"{type(error).__name__}: {error}")
+            self.counts.failures[f"{type(error).__name__}: {error}"] += 1
             return
         self.free.append(connection)
         if status != 200:
-            self._failed(due_s, f"{status} {body.decode()[:120]}")
+            self.counts.failures[f"{status} {body.decode()}"] += 1
             return
         (output,) = json.loads(body)["outputs"]
         if not is_answer(output["data"][0], version, key):
@@ -159,10 +158,6 @@ class _Load:
             lambda: _Connection(self), *self.address
         )
         return connection
-
-    def _failed(self, due_s: float, what: str) -> None:
-        self.counts.failures[what] += 1
-        self.counts.failed_at_s.append(due_s - self.started_s)
 
     def _told(self) -> dict[str, Any]:
         counts = self.counts
@@ -207,7 +202,7 @@ class _Connection(asyncio.Protocol):
         if self._answer is not None and not self._answer.done():
             self._answer.set_result((int(status.split()[1]), headers.get("x-coalmine-version", ""), body))
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
         if self in self._load.free:
             self._load.free.remove(self)
         elif self._answer is not None and not self._answer.done():

@@ -8,16 +8,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import PIPE
-from typing import IO
+from typing import IO, Any
+
+_IMPATIENT = """
+from coalmine.serving import __main__, host
+
+host._HEAD_WITHIN_MS = {}
+__main__.main()
+"""
 
 
 class Server:
-    """stderr: a file, where the server may say more than a pipe that nobody reads would hold."""
+    """stderr: a file, where the server may say more than a pipe that nobody reads would hold.
+    head_within_ms: less than the server's own limit, which is long for a test."""
 
-    def __init__(self, release: Path, *more: str, port: int = 0, stderr: IO[str] | int = PIPE) -> None:
-        command = [sys.executable, "-m", "coalmine.serving", "--release", str(release), "--slot", "blue"]
+    def __init__(
+        self,
+        release: Path,
+        *more: str,
+        port: int = 0,
+        stderr: IO[str] | int = PIPE,
+        head_within_ms: int | None = None,
+    ) -> None:
+        module = ["-m", "coalmine.serving"]
+        if head_within_ms is not None:
+            module = ["-c", _IMPATIENT.format(head_within_ms)]
         self.process = subprocess.Popen(
-            [*command, "--port", str(port), *more],
+            [sys.executable, *module, "--release", release, "--slot", "blue", "--port", str(port), *more],
             stdout=PIPE,
             stderr=stderr,
             text=True,
@@ -44,8 +61,8 @@ class Server:
 
 
 @contextmanager
-def started(release: Path, *more: str, port: int = 0, stderr: IO[str] | int = PIPE) -> Iterator[Server]:
-    server = Server(release, *more, port=port, stderr=stderr)
+def started(release: Path, *more: str, **about: Any) -> Iterator[Server]:
+    server = Server(release, *more, **about)
     try:
         yield server
     finally:
@@ -54,7 +71,7 @@ def started(release: Path, *more: str, port: int = 0, stderr: IO[str] | int = PI
 
 
 @contextmanager
-def running(release: Path, *more: str, stderr: IO[str] | int = PIPE) -> Iterator[Server]:
-    with started(release, *more, stderr=stderr) as server:
+def running(release: Path, *more: str, **about: Any) -> Iterator[Server]:
+    with started(release, *more, **about) as server:
         server.await_announcement()
         yield server

@@ -115,11 +115,26 @@ FP64_ONE = struct.pack("<d", 1.0)
 BAD: dict[str, tuple[dict[str, Any], bytes, str]] = {
     "too few bytes": ({"parameters": {"binary_data_size": 8}}, b"1234", "wants 8 bytes of binary data"),
     "bytes left over": ({"parameters": {"binary_data_size": 8}}, FP64_ONE + b"1", "1 bytes of binary data"),
-    "no whole value": ({"parameters": {"binary_data_size": 7}}, b"1234567", "no whole number of FP64"),
+    "no whole value": ({"parameters": {"binary_data_size": 7}}, b"1234567", "7 bytes, but its shape"),
     "another number of rows": (
         {"parameters": {"binary_data_size": 16}},
         FP64_ONE * 2,
-        "its shape says 1 rows",
+        "16 bytes, but its shape says 1 FP64 of 8 bytes each",
+    ),
+    "more texts than rows": (
+        {"datatype": "BYTES", "parameters": {"binary_data_size": 8}},
+        bytes(8),
+        "more BYTES than the 1 that its shape says",
+    ),
+    "fewer texts than rows": (
+        {"shape": [3], "datatype": "BYTES", "parameters": {"binary_data_size": 8}},
+        bytes(8),
+        "2 values in `data`, but its shape says 3 rows",
+    ),
+    "a shape that is none": (
+        {"shape": [1, 1, 1], "parameters": {"binary_data_size": 8}},
+        FP64_ONE,
+        "it must be [rows] or [rows, 1]",
     ),
     "a negative size": ({"parameters": {"binary_data_size": -1}}, b"", "must be a number of bytes"),
     "a size that is none": ({"parameters": {"binary_data_size": True}}, b"", "must be a number of bytes"),
@@ -195,7 +210,7 @@ def test_parameters_that_nobody_knows_are_passed_over(regression: Built) -> None
 def test_any_bytes_are_values_or_a_refusal(data: bytes, datatype: str, size: int) -> None:
     tensor = {"name": "x", "shape": [1], "datatype": datatype, "parameters": {"binary_data_size": size}}
     try:
-        (filled,) = binary.with_data([tensor], memoryview(data))
+        (filled,) = binary.with_data([tensor], memoryview(data), inputs=1)
     except Refusal:
         return
     assert isinstance(filled["data"], list)
@@ -205,5 +220,6 @@ def test_any_bytes_are_values_or_a_refusal(data: bytes, datatype: str, size: int
 @given(st.lists(st.text(max_size=5), max_size=5))
 def test_packed_texts_are_read_back(texts: list[str]) -> None:
     packed = binary.packed("BYTES", texts)
-    tensor = {"name": "x", "datatype": "BYTES", "parameters": {"binary_data_size": len(packed)}}
-    assert binary.with_data([tensor], memoryview(packed))[0]["data"] == texts
+    about = {"name": "x", "datatype": "BYTES", "shape": [len(texts)]}
+    tensor = {**about, "parameters": {"binary_data_size": len(packed)}}
+    assert binary.with_data([tensor], memoryview(packed), inputs=1)[0]["data"] == texts

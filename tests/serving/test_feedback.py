@@ -109,3 +109,14 @@ def test_the_label_of_a_regression_is_a_number(value: Any, regression: Built) ->
     answer = Client(regression).feedback({"id": "a", "label": value})
     assert answer.status_code == 400
     assert "is not a number" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [[{}] * 10_001, {"id": "a", "label": [True] * 10_001}, [{"id": "a", "label": [True] * 101}] * 100],
+    ids=["items", "rows of one item", "rows of all items"],
+)
+def test_more_labels_than_one_request_may_bring_are_refused(message: Any, binary: Built) -> None:
+    answer = Client(binary).feedback(message)
+    assert answer.status_code == 413
+    assert "send at most 10000 in one request" in answer.json()["error"]

@@ -7,6 +7,7 @@ bits, since sums and exponentials are computed by other code; labels agree.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -218,6 +219,8 @@ def _linear(
 
 
 def _session(graph: bytes) -> Callable[[FloatArray], FloatArray]:
+    # It would tell its makers of every session, and keep an id of this machine. Read when it is imported.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime  # type: ignore[import-untyped]
 
     options = onnxruntime.SessionOptions()
