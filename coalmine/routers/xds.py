@@ -32,9 +32,9 @@ ROUTES = "models"  # the name of the one route configuration
 # Everything is on this machine, but while a server ends the kernel may ask a connection to try again in
 # a second (`coalmine.serving.host`).
 CONNECT_TIMEOUT_S = 2
-# Below the keep-alive of any model server: a request sent on a connection that the server is just
-# closing would fail, and count against the release.
-IDLE_TIMEOUT_S = 4
+# Below the keep-alive of a model server (30 s), and below the second that it still serves after SIGTERM: a
+# request sent on a connection that the server is just closing would fail, and count against the release.
+IDLE_TIMEOUT_S = 0.5
 
 _API = "type.googleapis.com/envoy"
 

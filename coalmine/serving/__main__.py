@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from coalmine.manifest import Manifest
     from coalmine.serving.payloads import PayloadLog
 
+DRAIN_S = 1.0  # longer than whoever routes to this server keeps an idle connection (`routers.xds`)
+
 
 def main() -> int:
     arguments = _arguments()
@@ -81,7 +83,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--drain-s",
         type=float,
-        default=1.0,
+        default=DRAIN_S,
         metavar="SECONDS",
         help="from SIGTERM, which turns readiness off, to the end of listening (default: 1)",
     )

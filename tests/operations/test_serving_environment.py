@@ -15,21 +15,21 @@ TOP = Path("/work/ours")
 @pytest.mark.parametrize(
     ("serving", "options"),
     [
-        pytest.param(Serving(), "--timeout-s 2.0 --queue 256", id="defaults"),
+        pytest.param(Serving(), "--timeout-s 2.0 --queue 1024", id="defaults"),
         pytest.param(Serving(timeout_s=0.25, queue=8), "--timeout-s 0.25 --queue 8", id="limits"),
         pytest.param(
             Serving(payloads=Payloads(sink="payloads/late.jsonl")),
-            "--timeout-s 2.0 --queue 256 --payload-sink /work/ours/payloads/late.jsonl --payload-sample 0.01",
+            "--timeout-s 2.0 --queue 1024 --payload-sink /work/ours/payloads/late.jsonl --payload-sample 0.01",
             id="a file, from the top of the repository",
         ),
         pytest.param(
             Serving(payloads=Payloads(sink="/var/log/late.jsonl", sample=1)),
-            "--timeout-s 2.0 --queue 256 --payload-sink /var/log/late.jsonl --payload-sample 1.0",
+            "--timeout-s 2.0 --queue 1024 --payload-sink /var/log/late.jsonl --payload-sample 1.0",
             id="a file elsewhere",
         ),
         pytest.param(
             Serving(payloads=Payloads(sink="https://broker/events", sample=0.123456789)),
-            "--timeout-s 2.0 --queue 256 --payload-sink https://broker/events --payload-sample 0.123456789",
+            "--timeout-s 2.0 --queue 1024 --payload-sink https://broker/events --payload-sample 0.123456789",
             id="a service",
         ),
     ],
