@@ -258,6 +258,13 @@ class GateSpec(Spec):
     margin: float | None = Field(None, gt=0, lt=1)  # promote: the last stage's margin
     worst_ratio: float | None = Field(None, ge=1)  # roll back beyond worst_ratio x stable + worst_difference
     worst_difference: float | None = Field(None, ge=0, lt=1)
+    fast_ms: float | None = Field(None, ge=0)  # latency alone: an answer within it counts as fast
+
+    @model_validator(mode="after")
+    def _fast_is_the_latency_gates(self) -> GateSpec:
+        if self.fast_ms is not None and self.gate != "latency":
+            raise ValueError("`fast_ms` is for the gate `latency`")
+        return self
 
 
 class Rollout(Spec):

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from coalmine.errors import SpecError
-from coalmine.spec import DatasetSpec, ModelSpec, parse_spec
+from coalmine.spec import DatasetSpec, GateSpec, ModelSpec, parse_spec
 
 MODEL: dict[str, Any] = {
     "name": "late",
@@ -102,3 +103,9 @@ def test_a_fault_in_dataset_yaml_is_named_with_its_remedy(path: str, value: Any,
     with pytest.raises(SpecError) as refused:
         parse_spec(DatasetSpec, with_(DATASET, path, value), "data/flights/dataset.yaml")
     assert said in str(refused.value)
+
+
+def test_what_counts_as_fast_is_for_the_latency_gate_alone() -> None:
+    assert GateSpec(gate="latency", fast_ms=5).fast_ms == 5
+    with pytest.raises(ValidationError, match="`fast_ms` is for the gate `latency`"):
+        GateSpec(gate="errors", fast_ms=5)

@@ -19,6 +19,8 @@ HARM_PER_S = 0.25  # excess failed requests per second that a stage may leave un
 WIDEST_MARGIN = 0.2
 
 ERRORS_MARGIN = 0.0025
+# A tenth of what people feel as at once (100 ms: Miller 1968, Nielsen 1993), and more than a quick model takes.
+FAST_MS = 10.0
 LATENCY_MARGINS = (0.05, 0.02, 0.003)  # the last three stages; earlier ones take the first
 
 
@@ -80,7 +82,10 @@ def _gate(spec: GateSpec, history: Counters, polls_a_minute: int) -> Gate:
             return errors.ErrorsGate.start(null, history=history, polls_per_start=polls_a_minute)
         case "latency":
             null = _widened(latency.ROLL_BACK, spec)
-            return latency.LatencyGate.start(null, history=history, polls_per_start=polls_a_minute)
+            fast_ms = FAST_MS if spec.fast_ms is None else spec.fast_ms
+            return latency.LatencyGate.start(
+                null, history=history, polls_per_start=polls_a_minute, fast_s=fast_ms / 1000
+            )
 
 
 def _widened(null: Null, spec: GateSpec) -> Null:

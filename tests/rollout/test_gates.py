@@ -244,6 +244,26 @@ class TestLatency:
         )
         assert {gate.known_bounds_s[i] for i in gate.bounds} == {bound}
 
+    @pytest.mark.parametrize(
+        ("fast_s", "found"),
+        [
+            pytest.param(0.0, Verdict.FAIL, id="any-time"),
+            pytest.param(0.1, Verdict.PASS, id="fast-either-way"),
+        ],
+    )
+    def test_a_candidate_that_is_slower_where_both_are_fast_is_not_slower(self, fast_s, found):
+        soon = tuple(0.0 if bound_s < 0.01 else 0.5 if bound_s < 0.1 else 0.99 for bound_s in BOUNDS_S)
+        sooner = tuple(0.0 if bound_s < 0.01 else 0.9 if bound_s < 0.1 else 0.99 for bound_s in BOUNDS_S)
+        each = poll(arm(100, within=soon), arm(1_900, within=sooner))
+        gate = after(LatencyGate.start(fast_s=fast_s).for_stage(0.05), 40, each)
+        assert verdict([gate.reading()], last=True) is found
+        assert all(gate.known_bounds_s[bound] >= fast_s for bound in gate.bounds)
+
+    def test_beyond_what_is_fast_it_is_as_strict_as_ever(self):
+        gate = LatencyGate.start(fast_s=0.05).for_stage(0.05)
+        slower = after(gate, 60, poll(arm(100, within=self.SLOW_TAIL), arm(1_900)))
+        assert verdict([slower.reading()], last=False) is Verdict.FAIL
+
     @pytest.mark.parametrize("bounds_s", [(), (math.inf,)], ids=["no-bounds", "only-infinity"])
     def test_without_durations_it_holds(self, bounds_s):
         counts = ArmCounts(1_000, 0, (1_000,) * len(bounds_s))

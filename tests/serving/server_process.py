@@ -13,7 +13,7 @@ from typing import IO, Any
 _IMPATIENT = """
 from coalmine.serving import __main__, host
 
-host._HEAD_WITHIN_MS = {}
+host.HEAD_WITHIN_MS = {}
 __main__.main()
 """
 

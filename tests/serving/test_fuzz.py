@@ -164,7 +164,8 @@ class Bytes:
         )
 
     def odd_head(self) -> bytes:
-        path, name, value = (self._chance.choice(those) for those in (PATHS, HEADERS, VALUES))
+        name, value = self._chance.choice(HEADERS), self._chance.choice(VALUES)
+        path = INFER if self._chance.random() < 0.5 else self._chance.choice(PATHS)
         return request(self._json(), path, {name: value})
 
     def other_protocol(self) -> bytes:

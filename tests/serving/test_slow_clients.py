@@ -52,7 +52,7 @@ BODIES = {
 @contextlib.contextmanager
 def sending(server: Server, clients: list[Slow], every_s: float) -> Iterator[list[socket.socket]]:
     """`clients` at work in the background. A connection that the server has ended is left alone."""
-    sockets = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in clients]
+    sockets = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in clients]
     for each, client in zip(sockets, clients, strict=True):
         each.sendall(client.at_once)
     enough = threading.Event()

@@ -10,6 +10,9 @@ An answer that never came has no duration: that is the errors gate's matter.
 The bake is not compared: with all the users on the candidate its servers carry another load than
 stable's did, at another time, and the same model would look slower. What it showed before stays.
 
+Nor is a difference that no user notices: a model that answers in one millisecond instead of two is
+no reason for anything, and at such times the machine's other work and a cold cache are what differs.
+
 A stage's bounds are chosen before its first bet, from stable's counts so far: those of this
 rollout; while they are few, those of the history; while neither is enough, polls are counted and
 nothing is bet on them.
@@ -50,6 +53,7 @@ class LatencyGate:
     known_bounds_s: the finite bounds that the polls count, ascending.
     slower, history: requests slower than each known bound, in this rollout and before it.
     bounds: for each e-process the index of its known bound; empty until chosen.
+    fast_s: an answer within it counts as fast, however fast stable is.
     """
 
     comparison: Comparison
@@ -57,6 +61,7 @@ class LatencyGate:
     slower: TwoArmCounts
     history: TwoArmCounts
     bounds: tuple[int, ...] = ()
+    fast_s: float = 0.0
     name: str = "latency"
 
     @classmethod
@@ -66,6 +71,7 @@ class LatencyGate:
         promote_ratio: float = PROMOTE_RATIO,
         history: Counters | None = None,
         polls_per_start: int = 30,
+        fast_s: float = 0.0,
     ) -> Self:
         """The gate before its first stage.
 
@@ -83,6 +89,7 @@ class LatencyGate:
             _finite(bounds_s),
             _nothing(len(slower)),
             TwoArmCounts(0, requests, (0,) * len(slower), slower),
+            fast_s=fast_s,
         )
 
     def for_stage(self, margin: float) -> Self:
@@ -125,9 +132,14 @@ class LatencyGate:
         known = self.slower if enough else self.history
         if known.stable_requests < _ENOUGH_REQUESTS:
             return self
-        bounds = _chosen(known.stable_requests, known.stable)
+        bounds = _chosen(known.stable_requests, known.stable, self._first())
         comparison = self.comparison.with_events(_at(self.slower, bounds), _at(self.history, bounds))
         return replace(self, comparison=comparison, bounds=bounds)
+
+    def _first(self) -> int:
+        """The first bound that may tell anything: below it, whatever is slower is fast all the same."""
+        last = len(self.known_bounds_s) - 1
+        return next((i for i, bound_s in enumerate(self.known_bounds_s) if bound_s >= self.fast_s), last)
 
     def _counting_anew(self, bounds_s: tuple[float, ...]) -> Self:
         """For polls that count other bounds than before, as after a change of the proxy."""
@@ -147,12 +159,14 @@ class LatencyGate:
         )
 
 
-def _chosen(requests: int, slower: tuple[int, ...]) -> tuple[int, ...]:
-    """For each wanted share, the bound whose share is nearest to it in log-odds; some may repeat."""
-    telling = [i for i, count in enumerate(slower) if _RAREST <= count / requests <= _COMMONEST]
+def _chosen(requests: int, slower: tuple[int, ...], first: int) -> tuple[int, ...]:
+    """For each wanted share, the bound whose share is nearest to it in log-odds; some may repeat.
+    None before `first` is chosen."""
+    shares = [(i, slower[i] / requests) for i in range(first, len(slower))]
+    telling = [i for i, share in shares if _RAREST <= share <= _COMMONEST]
     # Bounds that are too far apart leave none between: then the first that stable seldom exceeds,
     # or, when stable exceeds them all, the last.
-    seldom = [i for i, count in enumerate(slower) if count / requests < _RAREST]
+    seldom = [i for i, share in shares if share < _RAREST]
     candidates = telling or seldom[:1] or [len(slower) - 1]
     odds = {i: math.log((slower[i] + 0.5) / (requests - slower[i] + 0.5)) for i in candidates}
     return tuple(
