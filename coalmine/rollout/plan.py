@@ -19,7 +19,7 @@ HARM_PER_S = 0.25  # excess failed requests per second that a stage may leave un
 WIDEST_MARGIN = 0.2
 
 ERRORS_MARGIN = 0.0025
-# A tenth of what people feel as at once (100 ms: Miller 1968, Nielsen 1993), and more than a quick model takes.
+# A tenth of what people feel as at once (0.1 s: Miller 1968, Nielsen 1993); a quick model takes less.
 FAST_MS = 10.0
 LATENCY_MARGINS = (0.05, 0.02, 0.003)  # the last three stages; earlier ones take the first
 

@@ -19,7 +19,8 @@ TOP = Path("/work/ours")
         pytest.param(Serving(timeout_s=0.25, queue=8), "--timeout-s 0.25 --queue 8", id="limits"),
         pytest.param(
             Serving(payloads=Payloads(sink="payloads/late.jsonl")),
-            "--timeout-s 2.0 --queue 1024 --payload-sink /work/ours/payloads/late.jsonl --payload-sample 0.01",
+            "--timeout-s 2.0 --queue 1024 --payload-sink /work/ours/payloads/late.jsonl "
+            "--payload-sample 0.01",
             id="a file, from the top of the repository",
         ),
         pytest.param(
