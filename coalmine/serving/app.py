@@ -229,7 +229,7 @@ class Serving:
             return self._routes[method, plain]
         allowed = [known for known, at in self._routes if at == plain]
         if allowed:
-            words, status = f"{method} is not for {plain}: send {' or '.join(allowed)}", 405
+            words, status = f"{method[:20]} is not for {plain}: send {' or '.join(allowed)}", 405
         else:
             words, status = self._what_is_here(plain), 404
         headers = (("allow", ", ".join(allowed)),) if allowed else ()

@@ -94,6 +94,7 @@ def test_what_timed_out_while_it_waited_is_never_predicted(binary: Built) -> Non
         ("OPTIONS", "/v2", 405, "GET, HEAD"),
         ("POST", "/v2/health/live", 405, "GET, HEAD"),
         ("GET", "/predict", 405, "POST"),
+        ("G" * 5000, "/predict", 405, "POST"),
         ("GET", "/%ff%fe", 404, None),
         ("GET", "//", 200, None),
         ("GET", "/v2/models/" + "x" * 5000, 404, None),
