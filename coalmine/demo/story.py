@@ -38,8 +38,8 @@ MODEL, LOOKUP, ENVIRONMENT = "flight-delays", "weather", "local"
 REQUESTS_PER_S = 110
 USERS = "demo-users"
 LATER = ("2013-07", "2013-08")  # what the users fly: nobody has trained on it
-# The lookup stands for a forecast, so it is there ahead of the flights: from the first ones to the users'.
-FORECAST = tuple(f"2013-{month:02}" for month in range(1, 9))
+# The lookup stands for a forecast, so it is there ahead of the flights, and is the same for all releases.
+FORECAST = tuple(f"2013-{month:02}" for month in range(1, 13))
 
 BAD = "1.1.0"  # minor: Sam changes parameters, not only data
 DEFAULT_MINUTES = 2.7  # the same plan with the default margins at this traffic, simulated
