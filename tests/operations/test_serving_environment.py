@@ -9,7 +9,7 @@ import pytest
 from coalmine.operations.serving_environment import serving_options
 from coalmine.spec import Payloads, Serving
 
-TOP = Path("/work/ours")
+TOP = Path("/home/me/ours")
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ TOP = Path("/work/ours")
         pytest.param(Serving(timeout_s=0.25, queue=8), "--timeout-s 0.25 --queue 8", id="limits"),
         pytest.param(
             Serving(payloads=Payloads(sink="payloads/late.jsonl")),
-            "--timeout-s 2.0 --queue 1024 --payload-sink /work/ours/payloads/late.jsonl "
+            "--timeout-s 2.0 --queue 1024 --payload-sink /home/me/ours/payloads/late.jsonl "
             "--payload-sample 0.01",
             id="a file, from the top of the repository",
         ),
