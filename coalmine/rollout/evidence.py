@@ -6,7 +6,7 @@ Raw counters only. A rate or an extrapolated increase would break the gates' gua
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -30,16 +30,48 @@ class Counters:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """Both arms' counters at one moment, all from one source.
+class Answers:
+    """What one arm's model servers counted since they started: what they answered, and how right it was.
 
-    `epoch` names the counters' life: when it changes (the proxy was restarted), the
-    counters began anew and no difference may be taken across it.
+    `epoch` names these counters' life, as in `Reading`: a server that is started again begins anew, while
+    the proxy's counters go on.
+    `scores` holds (upper bound, predictions at or below it), ascending, cumulative; by row.
+    `labels` counts the requests whose true label came, `loss` sums what they lost, each in [0, 1].
+    """
+
+    epoch: str
+    scores: tuple[tuple[float, int], ...] = ()
+    labels: int = 0
+    loss: float = 0.0
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Requests that both arms answered, as in a shadow stage, since `epoch` began: how many were compared,
+    and in how many of them the two answers differ by more than the gate's tolerance."""
+
+    epoch: str
+    compared: int
+    different: int
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Both arms' counters at one moment.
+
+    `epoch` names the life of the proxy's counters: when it changes (the proxy was restarted), they began
+    anew and no difference may be taken across it.
+    `arms` counts what users asked, by the arm that answered them. `mirrored` counts what reached each
+    arm while requests are mirrored, copies included, whoever saw the answer; None where the proxy
+    cannot tell. `answers` lacks an arm whose servers could not be read.
     """
 
     at_s: float
     epoch: str
     arms: Mapping[Arm, Counters]
+    mirrored: Mapping[Arm, Counters] | None = None
+    answers: Mapping[Arm, Answers] = field(default_factory=dict)
+    pairs: Pairs | None = None
 
 
 @dataclass(frozen=True)

@@ -10,21 +10,55 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from coalmine.rollout.evidence import Reading
+from coalmine.rollout.gates import Verdict
 from coalmine.slots import Slot, Slots
 
 
 @dataclass(frozen=True)
+class UserKey:
+    """Where a request says who its user is: a header or a cookie, by name."""
+
+    kind: Literal["header", "cookie"]
+    name: str
+
+
+@dataclass(frozen=True)
+class Match:
+    """Requests that carry `value` under `key`."""
+
+    key: UserKey
+    value: str
+
+
+@dataclass(frozen=True)
 class TrafficSplit:
-    """Each slot's share of a model's requests, in percent; the shares sum to 100."""
+    """Where a model's requests go.
+
+    weights: each slot's share in percent; the shares sum to 100.
+    mirror_percent: so many of the requests are copied to the slot that did not get them by weight;
+        nobody sees what it answers to a copy.
+    match: such requests go to `match_to`, whatever the weights.
+    sticky: the share is drawn by user, not by request: who was on the candidate stays there as its
+        weight grows. Requests without the key are drawn by request.
+
+    Whatever the split, a request whose header `x-coalmine-slot` names a slot goes there (testers, late
+    labels), and counts as nobody's.
+    """
 
     weights: Mapping[Slot, int]
+    mirror_percent: int = 0
+    match: Match | None = None
+    match_to: Slot | None = None
+    sticky: UserKey | None = None
 
     def __post_init__(self) -> None:
         if sum(self.weights.values()) != 100 or min(self.weights.values()) < 0:
             raise ValueError(f"weights must sum to 100: {dict(self.weights)}")
+        if (self.match is None) != (self.match_to is None):
+            raise ValueError("`match` and `match_to` belong together")
 
     @classmethod
     def all_to(cls, slot: Slot) -> TrafficSplit:
@@ -35,13 +69,26 @@ class TrafficSplit:
         return cls({candidate: weight_percent, candidate.other: 100 - weight_percent})
 
 
+class Routing(StrEnum):
+    """What a router may be able to do besides weights."""
+
+    MIRROR = "mirror"
+    MATCH = "match"
+    STICKY_HEADER = "sticky by header"
+    STICKY_COOKIE = "sticky by cookie"
+
+
 class TrafficRouter(Protocol):
     """Moves one model's users between its two slots."""
+
+    def supports(self) -> frozenset[Routing]:
+        """What it can do besides weights. Needs no connection: a plan is refused before it starts."""
 
     def set_split(self, split: TrafficSplit) -> None:
         """Request `split`. Idempotent.
 
         Raises:
+            Unsupported: this technology cannot route so; known when the plan is made (`supports`).
             RouterUnavailable: safe to retry.
             RouteConflict: another controller owns the route; do not retry.
         """
@@ -63,6 +110,23 @@ class Telemetry(Protocol):
             TelemetryUnavailable: could not measure, or what came back cannot be trusted (NaN,
                 several series where one was meant). Never zeros in place of nothing.
         """
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one look of a check said. value: what was measured, where it is a number; sentence: for people."""
+
+    verdict: Verdict
+    sentence: str
+    value: float | None = None
+
+
+class Check(Protocol):
+    """A gate that asks the world a question instead of counting requests: a query, a webhook, a person."""
+
+    def look(self, candidate: Slot, now_s: float) -> CheckResult:
+        """What it says now. Whatever goes wrong is `Verdict.ERROR` with its words, never an exception:
+        it holds the stage and has its budget."""
 
 
 class SlotHealth(StrEnum):
@@ -102,6 +166,7 @@ class Ask(StrEnum):
     RESUME = "resume"
     ABORT = "abort"
     PROMOTE = "promote"  # skip the remaining stages
+    APPROVE = "approve"  # what an approval gate waits for
     SUPERSEDE = "supersede"  # a newer release is there: back to stable, then that one
 
 
