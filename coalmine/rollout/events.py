@@ -16,6 +16,8 @@ class EventKind(StrEnum):
     PAUSED = "paused"
     RESUMED = "resumed"
     ASK_REFUSED = "ask_refused"
+    NEEDS_APPROVAL = "needs_approval"  # a gate waits for a person's word
+    APPROVED = "approved"
     BAKE_STARTED = "bake_started"
     ROLLING_BACK = "rolling_back"
     PROMOTING = "promoting"
