@@ -16,6 +16,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -32,6 +33,8 @@ from coalmine.settings import STATE
 
 ABOUT, STATE_FILE, EVENTS, POLLS = "about.json", "state.json", "events.jsonl", "polls.jsonl"
 REQUESTS, REQUESTS_OFFSET = "requests.jsonl", "requests.offset"
+
+LOOKING_TAKES_S = 0.3  # whoever looks whether a runner is alive holds the lease for a moment
 
 ENDINGS = (EventKind.PROMOTED, EventKind.ROLLED_BACK)
 
@@ -54,10 +57,15 @@ class FileJournal:
         """The kernel gives the lease back when its holder dies, however it dies."""
         path = self._folder.parent / "lease"
         with path.open("a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise AlreadyRunning(self._held_by(file)) from error
+            deadline = time.monotonic() + LOOKING_TAKES_S
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError as error:
+                    if time.monotonic() > deadline:
+                        raise AlreadyRunning(self._held_by(file)) from error
+                time.sleep(0.02)
             _write_holder(file, self._folder.name)
             try:
                 yield
@@ -175,6 +183,19 @@ def running(repository: Path, environment: str, model: str) -> Path | None:
 def is_running(folder: Path) -> bool:
     """Until the end is told: a runner killed just before is to be started again, to tell it."""
     return (folder / STATE_FILE).exists() and not any(event.kind in ENDINGS for event in read_events(folder))
+
+
+def is_driven(folder: Path) -> bool:
+    """Whether a runner holds the lease of the rollout's model."""
+    try:
+        with (folder.parent / "lease").open("rb") as file:
+            # Shared: those who look do not refuse one another.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def read_about(folder: Path) -> About:

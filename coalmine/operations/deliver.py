@@ -20,6 +20,7 @@ from coalmine.durable import replace_text
 from coalmine.errors import AlreadyRunning, InputError, NotFound
 from coalmine.manifest import Trigger
 from coalmine.operations.champion import Release, newest, release, turned_away
+from coalmine.operations.driving import Drive, driving
 from coalmine.operations.serving_environment import ServingEnvironment
 from coalmine.operations.steps import Step, Steps, directly
 from coalmine.operations.unfinished import half_recorded_rollout, open_rollout, unfinished_rollout
@@ -28,7 +29,7 @@ from coalmine.registry.commits import Change, publish
 from coalmine.registry.images import image_for
 from coalmine.rollout.plan import Plan
 from coalmine.rollout.ports import Ask, Request, TrafficSplit
-from coalmine.rollout.runner import finish_record, run
+from coalmine.rollout.runner import Ports, finish_record, run
 from coalmine.rollout.state import Phase, RolloutState
 from coalmine.slots import SlotRelease, Slots, dump_slots, slots_path
 from coalmine.spec import ModelSpec, load_model_spec
@@ -105,9 +106,15 @@ def deliver(
 
 
 def resume(
-    workspace: Workspace, model: str, environment: str, trigger: Trigger, tell: Tell
+    workspace: Workspace,
+    model: str,
+    environment: str,
+    trigger: Trigger,
+    tell: Tell,
+    *,
+    drive: Drive | None = None,
 ) -> Delivered | None:
-    """Drive the unfinished rollout of `model` to its end. None: there is none.
+    """Drive the unfinished rollout of `model` to its end, or as `drive` says. None: there is none.
 
     Raises:
         AlreadyRunning: its runner is alive.
@@ -117,9 +124,9 @@ def resume(
     serving.up()
     slots = serving.slots(model)
     if slots.candidate_release is None:
-        return _finish_record(workspace, spec, serving, slots, tell)
+        return _finish_record(workspace, spec, serving, slots, tell, drive)
     wanted = release(workspace.repository, model, slots.candidate_release.version)
-    return _finish_open(workspace, spec, serving, slots, wanted, trigger, tell, directly)
+    return _finish_open(workspace, spec, serving, slots, wanted, trigger, tell, directly, drive)
 
 
 def restore(serving: ServingEnvironment, spec: ModelSpec, slots: Slots) -> None:
@@ -171,6 +178,7 @@ def _finish_open(
     trigger: Trigger,
     tell: Tell,
     steps: Steps,
+    drive: Drive | None = None,
 ) -> Delivered:
     """Drive the rollout that Git says is open to its end; a newer release supersedes it."""
     assert slots.candidate_release is not None
@@ -188,7 +196,7 @@ def _finish_open(
         tell(f"{wanted.manifest.version} supersedes the rollout of {version}.")
         journal.FileJournal(folder).ask(Request(Ask.SUPERSEDE, trigger.who, time.time()))
         _await_runner_gone(folder)
-    return steps(Step.ROLL_OUT, lambda: _roll_out(workspace, spec, serving, slots, about, tell))
+    return steps(Step.ROLL_OUT, lambda: _roll_out(workspace, spec, serving, slots, about, tell, drive))
 
 
 def _begun_elsewhere(slots: Slots, spec: ModelSpec, trigger: Trigger) -> About:
@@ -218,7 +226,12 @@ def _await_runner_gone(folder: Path) -> None:
 
 
 def _finish_record(
-    workspace: Workspace, spec: ModelSpec, serving: ServingEnvironment, slots: Slots, tell: Tell
+    workspace: Workspace,
+    spec: ModelSpec,
+    serving: ServingEnvironment,
+    slots: Slots,
+    tell: Tell,
+    drive: Drive | None = None,
 ) -> Delivered | None:
     """Push the closing commit that a runner left behind, and end its rollout. None: there is none."""
     folder = half_recorded_rollout(workspace, slots)
@@ -228,7 +241,9 @@ def _finish_record(
     tell(f"The record of the rollout of {about.model} {about.candidate} is unfinished: it goes on.")
     git = workspace.settings.git
     ports = rollout_ports(serving.adapters(spec), workspace.repository, git, folder)
-    return _reported(workspace, about, folder, finish_record(Plan.of(spec.rollout), ports), tell)
+    drive = drive or driving(workspace.top, serving.name, folder)
+    ended = drive(ports, lambda ports: finish_record(Plan.of(spec.rollout), ports))
+    return _reported(workspace, about, folder, ended, tell)
 
 
 # --- hand over, roll out ---------------------------------------------------------------
@@ -285,14 +300,25 @@ def _put_into_slot(workspace: Workspace, slots: Slots, wanted: Release, about: A
 
 
 def _roll_out(
-    workspace: Workspace, spec: ModelSpec, serving: ServingEnvironment, slots: Slots, about: About, tell: Tell
+    workspace: Workspace,
+    spec: ModelSpec,
+    serving: ServingEnvironment,
+    slots: Slots,
+    about: About,
+    tell: Tell,
+    drive: Drive | None = None,
 ) -> Delivered:
     folder = journal.begin(workspace.top, about)
     chosen = serving.adapters(spec)
     ports = rollout_ports(chosen, workspace.repository, workspace.settings.git, folder)
     plan = Plan.of(spec.rollout)
+    drive = drive or driving(workspace.top, serving.name, folder)
+
+    def act(ports: Ports) -> RolloutState:
+        return run(plan, slots, ports)
+
     try:
-        ended = run(plan, slots, ports)
+        ended = drive(ports, act)
     except Exception:
         raise
     except BaseException:  # Ctrl-C, SIGTERM, or Prefect's signal for a cancelled run
@@ -301,7 +327,7 @@ def _roll_out(
         journal.FileJournal(folder).ask(
             Request(Ask.ABORT, f"{about.triggered_by.who} (interrupt)", time.time())
         )
-        run(plan, slots, ports)
+        drive(ports, act)
         raise
     chosen.reconciler.reconcile(serving.slots(about.model))
     return _reported(workspace, about, folder, ended, tell)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from coalmine.audit import journal
-from coalmine.errors import AlreadyRunning, Conflict, Unavailable
+from coalmine.errors import Conflict, Unavailable
 from coalmine.operations.serving_environment import ServingEnvironment
 from coalmine.operations.unfinished import unfinished_rollout
 from coalmine.operations.workspace import Workspace
@@ -90,16 +90,11 @@ def _rollout(workspace: Workspace, slots: Slots) -> RolloutStatus | None:
     if folder is None:
         return None
     events = journal.read_events(folder)
-    try:
-        with journal.FileJournal(folder).lease():
-            alive = False
-    except AlreadyRunning:
-        alive = True
     newest = events[-1] if events else None
     return RolloutStatus(
         folder.name,
         journal.read_about(folder).candidate,
         newest.weight_percent if newest else 0,
         newest,
-        alive,
+        journal.is_driven(folder),
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 
 from coalmine.audit import journal
-from coalmine.errors import AlreadyRunning, NotFound
+from coalmine.errors import NotFound
 from coalmine.manifest import Trigger
 from coalmine.operations.deliver import Delivered, resume
+from coalmine.operations.driving import RunnerLock
 from coalmine.operations.serving_environment import ServingEnvironment
 from coalmine.operations.unfinished import unfinished_rollout
 from coalmine.operations.workspace import Tell, Workspace
@@ -30,10 +31,7 @@ def steer(
     if folder is None:
         raise NotFound(f"No rollout of {model} is under way in {environment}.")
     journal.FileJournal(folder).ask(Request(ask, trigger.who, time.time()))
-    try:
-        with journal.FileJournal(folder).lease():
-            pass
-    except AlreadyRunning:
+    if journal.is_driven(folder) or RunnerLock(workspace.top, environment).is_held():
         tell(f"Asked the rollout of {model} to {ask}.")
         return None
     tell(f"The runner of this rollout is gone: it goes on from here, with your {ask}.")
