@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Self
 
-from coalmine.statistics.eprocess import EProcess, Null, Question, TwoArmCounts
+from coalmine.statistics.eprocess import EProcess, Null, Question, TwoArmCounts, with_poll
 from coalmine.statistics.intervals import upper_limit
 
 
@@ -21,6 +21,8 @@ class Comparison:
 
     rollout: everything counted since the rollout began.
     history: stable's counts from before the rollout; the bets rest on them too.
+    dispersion: how many requests are worth one independent one (coalmine.statistics.dispersion), 1 or
+        more: what is bet with is divided by it, `rollout` and `history` are as counted.
     stable_limits: for each event the 99 % upper confidence limit of stable's rate, fixed when stable
         loses its traffic to the candidate (the bake). Both questions are then asked against it.
         To promote this proves less than a poll of both arms: the stage before has proved the rest.
@@ -33,10 +35,16 @@ class Comparison:
     log_e_roll_back: float = 0.0
     log_e_promote: float = 0.0
     stable_limits: tuple[float, ...] | None = None
+    dispersion: float = 1.0
 
     @classmethod
     def start(
-        cls, roll_back: Null, promote_ratio: float, history: TwoArmCounts, polls_per_start: int
+        cls,
+        roll_back: Null,
+        promote_ratio: float,
+        history: TwoArmCounts,
+        polls_per_start: int,
+        dispersion: float = 1.0,
     ) -> Self:
         """Before the first stage. Until `for_stage` the margin is 0, the strictest."""
         events = len(history.stable)
@@ -45,6 +53,7 @@ class Comparison:
             EProcess.start(Question.PROMOTE, Null(promote_ratio, 0.0), events, polls_per_start),
             TwoArmCounts(0, 0, (0,) * events, (0,) * events),
             history,
+            dispersion=dispersion,
         )
 
     def for_stage(self, margin: float) -> Self:
@@ -66,23 +75,19 @@ class Comparison:
         if weight == 1:
             return self._with_candidate_poll(counts)
         past = self.history + self.rollout
-        after = replace(
-            self,
-            roll_back=self.roll_back.with_poll(counts, weight, past),
-            promote=self.promote.with_poll(counts, weight, past),
-            rollout=self.rollout + counts,
-        )
+        roll_back, promote = with_poll((self.roll_back, self.promote), counts / self.dispersion, weight, past)
+        after = replace(self, roll_back=roll_back, promote=promote, rollout=self.rollout + counts)
         # The e-processes bet on every poll: to leave some out by how the routing fell would break
         # their guarantee. What they say is told, and acted on, only when both arms have spoken.
         return after._told() if counts.candidate_requests and counts.stable_requests else after
 
     def _with_candidate_poll(self, counts: TwoArmCounts) -> Self:
         limits = self.stable_limits or self._stable_limits_now()
-        past = self.history + self.rollout
+        past, worth = self.history + self.rollout, counts / self.dispersion
         after = replace(
             self,
-            roll_back=self.roll_back.with_candidate_poll(counts, limits, past),
-            promote=self.promote.with_candidate_poll(counts, limits, past),
+            roll_back=self.roll_back.with_candidate_poll(worth, limits, past),
+            promote=self.promote.with_candidate_poll(worth, limits, past),
             rollout=self.rollout + counts,
             stable_limits=limits,
         )
@@ -94,4 +99,5 @@ class Comparison:
     def _stable_limits_now(self) -> tuple[float, ...]:
         # A rollout that never gave stable any traffic has only the history to go by.
         known = self.rollout if self.rollout.stable_requests else self.history
-        return tuple(upper_limit(known.stable, known.stable_requests).tolist())
+        worth = known / self.dispersion
+        return tuple(upper_limit(worth.stable, worth.stable_requests).tolist())

@@ -55,13 +55,14 @@ class TwoArmCounts:
     """Both arms' requests, and how many of them showed each counted event.
 
     `candidate` and `stable` hold one count for each event, in the same order: one for
-    failures, several for durations beyond several bounds.
+    failures, several for durations beyond several bounds. A count may be a sum of losses, each in
+    [0, 1]: see `EProcess`.
     """
 
-    candidate_requests: int
-    stable_requests: int
-    candidate: tuple[int, ...]
-    stable: tuple[int, ...]
+    candidate_requests: float
+    stable_requests: float
+    candidate: tuple[float, ...]
+    stable: tuple[float, ...]
 
     def __add__(self, other: TwoArmCounts) -> TwoArmCounts:
         return TwoArmCounts(
@@ -69,6 +70,15 @@ class TwoArmCounts:
             self.stable_requests + other.stable_requests,
             tuple(a + b for a, b in zip(self.candidate, other.candidate, strict=True)),
             tuple(a + b for a, b in zip(self.stable, other.stable, strict=True)),
+        )
+
+    def __truediv__(self, factor: float) -> TwoArmCounts:
+        """As many independent requests as these are worth, when each comes with `factor` - 1 like it."""
+        return TwoArmCounts(
+            self.candidate_requests / factor,
+            self.stable_requests / factor,
+            tuple(count / factor for count in self.candidate),
+            tuple(count / factor for count in self.stable),
         )
 
     def candidate_rate(self, event: int) -> float | None:
@@ -93,8 +103,9 @@ _LATE_SHARE = 1 - _FIRST_SHARE
 # A plug-in estimate of the candidate's rate weighs stable's like this many requests.
 _PLUG_IN_REQUESTS = 20
 
-# Halves an interval of length 1 beyond what a float near 1e-9 can tell apart.
-_BISECTIONS = 60
+# Newton's method squares its error: a relative step this small leaves none that a float can hold.
+_SMALL_STEP = 1e-9
+_MOST_STEPS = 100  # 7 to 12 are usual
 
 
 @dataclass(frozen=True)
@@ -107,6 +118,12 @@ class EProcess:
     Valid for any base rate, also one that drifts, and for any weight, also one that changes between
     polls, as long as each request is routed at random by that weight. Where the observed split is
     another, nothing is guaranteed: whoever polls must check it.
+
+    Real counts are as good as whole ones. A loss l in [0, 1] in place of a failure: a**l b**(1 - l) is
+    convex in l, so it lies below l a + (1 - l) b, whose expectation is the one of a failure that has the
+    loss's mean as its rate (Hoeffding 1963, "Probability inequalities for sums of bounded random
+    variables"). All counts of a poll divided by a factor of 1 or more: that takes a root of its payoff,
+    which by Jensen's inequality expects no more than 1 either.
     """
 
     question: Question
@@ -141,11 +158,8 @@ class EProcess:
         past: everything counted before this poll; the bets are placed on nothing else.
             It may hold stable's history from before the rollout: that changes the power only.
         """
-        stable, candidate = _rates(self.question, self.null, past)
-        null_candidate, null_stable = _projection(self.question, self.null, candidate, stable, weight)
-        payoff = _log_payoff(candidate, null_candidate, counts.candidate_requests, counts.candidate)
-        payoff += _log_payoff(stable, null_stable, counts.stable_requests, counts.stable)
-        return self._after(payoff)
+        (after,) = with_poll((self,), counts, weight, past)
+        return after
 
     def with_candidate_poll(
         self, counts: TwoArmCounts, stable_limits: Sequence[float], past: TwoArmCounts
@@ -155,9 +169,10 @@ class EProcess:
         stable_limits: for each event, an upper confidence limit of stable's rate, fixed before
             the first of these polls. The guarantee is that of the limit and of the bets together.
         """
-        _, candidate = _rates(self.question, self.null, past)
+        candidate = _bets((self,), past, _stable_rate(past))
         edge = np.broadcast_to(self.null.edge(np.array(stable_limits))[:, None], candidate.shape)
-        possible = _outside(self.question, candidate, edge) & (edge > 0) & (edge < 1)
+        beyond = candidate > edge if self.question is Question.ROLL_BACK else candidate < edge
+        possible = beyond & (edge > 0) & (edge < 1)
         null_candidate = np.where(possible, edge, candidate)
         return self._after(
             _log_payoff(candidate, null_candidate, counts.candidate_requests, counts.candidate)
@@ -181,6 +196,31 @@ class EProcess:
         return replace(self, log_wealth=tuple(map(tuple, wealth.tolist())), polls=polls)
 
 
+def with_poll(
+    processes: Sequence[EProcess], counts: TwoArmCounts, weight: float, past: TwoArmCounts
+) -> tuple[EProcess, ...]:
+    """Each of `processes` after the same poll of both arms: `EProcess.with_poll` of each, in one go."""
+    widths = [len(process.log_wealth[0]) for process in processes]
+    ratio = np.repeat([process.null.ratio for process in processes], widths)
+    delta = np.repeat([process.null.delta for process in processes], widths)
+    is_roll_back = np.repeat([process.question is Question.ROLL_BACK for process in processes], widths)
+    stable = _stable_rate(past)
+    candidate = _bets(processes, past, stable)
+    edge = ratio * stable + delta
+    outside = np.where(is_roll_back, candidate > edge, candidate < edge)
+    # A bet that lies in the null is its own projection and pays nothing.
+    nearest = _nearest_on_edge(ratio, delta, candidate, stable, weight)
+    null_stable = np.where(outside, nearest, stable)
+    null_candidate = np.where(outside, ratio * nearest + delta, candidate)
+    payoff = _log_payoff(candidate, null_candidate, counts.candidate_requests, counts.candidate)
+    payoff += _log_payoff(stable, null_stable, counts.stable_requests, counts.stable)
+    ends = np.cumsum(widths)
+    return tuple(
+        process._after(payoff[:, end - width : end])
+        for process, width, end in zip(processes, widths, ends, strict=True)
+    )
+
+
 def _bets_and_first_share(question: Question) -> tuple[int, float]:
     match question:
         case Question.ROLL_BACK:
@@ -189,57 +229,49 @@ def _bets_and_first_share(question: Question) -> tuple[int, float]:
             return len(_PROMOTE_BETS) + 1, 1.0
 
 
-def _rates(question: Question, null: Null, past: TwoArmCounts) -> tuple[Floats, Floats]:
-    """The rates to bet on, from the past alone: stable's and the candidate's, (events, bets) each."""
-    stable = (np.array(past.stable) + 0.5)[:, None] / (past.stable_requests + 100)
-    plug_in = (np.array(past.candidate)[:, None] + _PLUG_IN_REQUESTS * stable) / (
+def _stable_rate(past: TwoArmCounts) -> Floats:
+    """Stable's rate to bet on, from the past alone: (events, 1), never 0 nor 1."""
+    rate: Floats = (np.array(past.stable, float) + 0.5)[:, None] / (past.stable_requests + 100)
+    return rate
+
+
+def _bets(processes: Sequence[EProcess], past: TwoArmCounts, stable: Floats) -> Floats:
+    """The candidate's rates to bet on, from the past alone: (events, bets of all processes)."""
+    plug_in = (np.array(past.candidate, float)[:, None] + _PLUG_IN_REQUESTS * stable) / (
         past.candidate_requests + _PLUG_IN_REQUESTS
     )
-    match question:
-        case Question.ROLL_BACK:
-            edge = null.edge(stable)
-            # Halfway to 1 at most: a bet on certain failure would lose all at the first success.
-            # An edge at 1 or beyond leaves no rate to bet on but those in the null.
-            grid = np.where(edge < 1, np.minimum(_ROLL_BACK_BETS * edge, (1 + edge) / 2), stable)
-        case Question.PROMOTE:
-            grid = np.minimum(_PROMOTE_BETS * stable, (1 + stable) / 2)
-    candidate = np.hstack([grid, plug_in])
-    return np.broadcast_to(stable, candidate.shape), candidate
+    bets: list[Floats] = []
+    for process in processes:
+        match process.question:
+            case Question.ROLL_BACK:
+                edge = process.null.edge(stable)
+                # Halfway to 1 at most: a bet on certain failure would lose all at the first success.
+                # An edge at 1 or beyond leaves no rate to bet on but those in the null.
+                grid = np.where(edge < 1, np.minimum(_ROLL_BACK_BETS * edge, (1 + edge) / 2), stable)
+            case Question.PROMOTE:
+                grid = np.minimum(_PROMOTE_BETS * stable, (1 + stable) / 2)
+        bets += [grid, plug_in]
+    return np.hstack(bets)
 
 
-def _outside(question: Question, candidate: Floats, edge: Floats) -> npt.NDArray[np.bool_]:
-    return candidate > edge if question is Question.ROLL_BACK else candidate < edge
+def _nearest_on_edge(
+    ratio: Floats, delta: Floats, candidate: Floats, stable: Floats, weight: float
+) -> Floats:
+    """Stable's rate m where the edge (r m + d, m) is nearest to the bet (candidate, stable).
 
-
-def _projection(
-    question: Question, null: Null, candidate: Floats, stable: Floats, weight: float
-) -> tuple[Floats, Floats]:
-    """The point of the null nearest to each bet (candidate, stable), by Kullback-Leibler divergence.
-
-    With it as the denominator a likelihood ratio expects at most 1 anywhere in the null. A bet
-    that lies in the null is its own projection and pays nothing.
-    """
-    null_candidate, null_stable = candidate.copy(), stable.copy()
-    outside = _outside(question, candidate, null.edge(stable))
-    if outside.any():
-        null_stable[outside] = _nearest_on_edge(null, candidate[outside], stable[outside], weight)
-        null_candidate[outside] = null.edge(null_stable[outside])
-    return null_candidate, null_stable
-
-
-def _nearest_on_edge(null: Null, candidate: Floats, stable: Floats, weight: float) -> Floats:
-    """Stable's rate m at the projection on the edge, (r m + d, m), by bisection.
-
-    The divergence is convex in m, so its derivative
+    Nearest by Kullback-Leibler divergence: with that point as the denominator a likelihood ratio
+    expects at most 1 anywhere in the null. The divergence is convex in m, so its derivative
 
         w r (r m + d - candidate) / ((r m + d) (1 - r m - d)) + (1 - w) (m - stable) / (m (1 - m))
 
-    has one root between the two ends, where the edge meets the bet's own rates. Multiplied by
-    both (positive) denominators it is a cubic, cheap enough to be bisected at every poll.
+    has one root between the two ends, where the edge meets the bet's own rates. Multiplied by both
+    (positive) denominators it is a cubic. That falls at first, is not above 0 at m = 0, and falls in
+    the end, so all three of its roots are real and the middle one is ours. From the cubic's inflection,
+    or from the end that lies nearest to it, Newton's method approaches that root from one side only.
     """
-    r, d, w = null.ratio, null.delta, weight
+    r, d, w = ratio, delta, weight
     meets_candidate = (candidate - d) / r
-    low = np.clip(np.minimum(stable, meets_candidate), 0, None)
+    low = np.maximum(np.minimum(stable, meets_candidate), 0)
     high = np.minimum(np.maximum(stable, meets_candidate), (1 - d) / r)
     # w r (r m + d - candidate) m (1 - m)  +  (1 - w) (m - stable) (r m + d) (1 - d - r m)
     gap = d - candidate
@@ -247,16 +279,20 @@ def _nearest_on_edge(null: Null, candidate: Floats, stable: Floats, weight: floa
     square = w * r * (r - gap) + (1 - w) * (r * (1 - 2 * d) + r * r * stable)
     linear = w * r * gap + (1 - w) * (d * (1 - d) - stable * r * (1 - 2 * d))
     constant = -(1 - w) * stable * d * (1 - d)
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        below = ((cubic * middle + square) * middle + linear) * middle + constant < 0
-        low = np.where(below, middle, low)
-        high = np.where(below, high, middle)
-    return (low + high) / 2
+    root: Floats = np.minimum(np.maximum(-square / (3 * cubic), low), high)
+    for _ in range(_MOST_STEPS):
+        value = ((cubic * root + square) * root + linear) * root + constant
+        slope = (3 * cubic * root + 2 * square) * root + linear
+        closer = np.minimum(np.maximum(root - value / slope, low), high)
+        done = bool((np.abs(closer - root) <= _SMALL_STEP * closer).all())
+        root = closer
+        if done:
+            break
+    return root
 
 
-def _log_payoff(bet: Floats, null: Floats, requests: int, events: tuple[int, ...]) -> Floats:
+def _log_payoff(bet: Floats, null: Floats, requests: float, events: tuple[float, ...]) -> Floats:
     """The log likelihood ratio of a bet against its projection, (events, bets)."""
-    shown = np.array(events)[:, None]
+    shown = np.array(events, float)[:, None]
     log_payoff: Floats = shown * np.log(bet / null) + (requests - shown) * np.log((1 - bet) / (1 - null))
     return log_payoff

@@ -175,3 +175,22 @@ def test_events_may_be_exchanged_between_polls_with_the_evidence_kept():
     other = before.with_events(one_event(100, 50, 100, 40), NO_HISTORY)
     assert other.log_e_roll_back == before.log_e_roll_back
     assert np.isfinite(other.with_poll(one_event(100, 50, 100, 40), 0.5).log_e_roll_back)
+
+
+@pytest.mark.parametrize("weight", [0.05, 1], ids=["beside-stable", "alone"])
+def test_dispersed_requests_are_worth_fewer_and_are_told_as_counted(weight):
+    history = one_event(0, 0, 10_000, 50)
+    worse = one_event(50, 10, 950, 5)
+    plain = Comparison.start(Null(1.05, 0.0002), 1.25, history, 30).with_poll(worse, weight)
+    dispersed = Comparison.start(Null(1.05, 0.0002), 1.25, history, 30, dispersion=3.0)
+    dispersed = dispersed.with_poll(worse, weight)
+    assert 0 < dispersed.log_e_roll_back < plain.log_e_roll_back
+    assert dispersed.rollout == plain.rollout == worse
+
+
+def test_the_bakes_limit_of_dispersed_requests_is_that_of_fewer():
+    history = one_event(0, 0, 10_000, 50)
+    for factor in (1.0, 4.0):
+        baking = Comparison.start(Null(1.05, 0.0002), 1.25, history, 30, dispersion=factor)
+        baking = baking.with_poll(one_event(10, 0, 0, 0), 1)
+        assert baking.stable_limits == tuple(upper_limit([50 / factor], 10_000 / factor))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coalmine.errors import IntegrityError, SpecError
-from coalmine.statistics.eprocess import EProcess, Null, Question, TwoArmCounts
+from coalmine.statistics.eprocess import EProcess, Null, Question, TwoArmCounts, with_poll
 
 ROLL_BACK, PROMOTE = Question.ROLL_BACK, Question.PROMOTE
 
@@ -29,6 +29,16 @@ PASTS = [
     pytest.param((5, 5, 50, 50), id="everything-failed"),
     pytest.param((10, 8, 20_000, 9_000), id="half-fail"),
 ]
+
+
+COUNTS = st.integers(0, 10**7)
+
+
+@st.composite
+def polls(draw) -> tuple[TwoArmCounts, float]:
+    n_c, n_s = draw(COUNTS), draw(COUNTS)
+    x_c, x_s = draw(st.integers(0, n_c)), draw(st.integers(0, n_s))
+    return one_event(n_c, x_c, n_s, x_s), draw(st.floats(0.001, 0.999))
 
 
 def binomial(n: int, p: float) -> np.ndarray:
@@ -82,6 +92,56 @@ def test_a_poll_expects_at_most_1_anywhere_in_the_null(question, null, past):
     rates = rates_in_the_null(question, null)
     for weight, requests in itertools.product((0.01, 0.05, 0.5, 0.9), (1, 2, 5)):
         assert max(expected_e(start, weight, past, requests, rates)) <= 1 + 1e-9
+
+
+# Losses in [0, 1] with their probabilities: (losses, shares) of mean p, for any p.
+LOSSES = [
+    pytest.param(lambda p: ((p / 2, 1.0), ((1 - p) / (1 - p / 2), p / 2 / (1 - p / 2))), id="half-or-all"),
+    pytest.param(lambda p: ((p,), (1.0,)), id="always-the-mean"),
+    pytest.param(lambda p: ((0.0, p, 1.0), ((1 - p) / 2, 0.5, p / 2)), id="nothing-the-mean-or-all"),
+]
+
+
+@pytest.mark.parametrize("losses", LOSSES)
+@pytest.mark.parametrize("past", PASTS)
+@pytest.mark.parametrize(("question", "null"), NULLS)
+def test_a_poll_of_losses_expects_at_most_1_anywhere_in_the_null(question, null, past, losses):
+    rates = [(c, s) for c, s in rates_in_the_null(question, null) if 0 < c < 1 and 0 < s < 1]
+    for (candidate, stable), weight in itertools.product(rates, (0.05, 0.5)):
+        of_candidate, of_stable = losses(candidate), losses(stable)
+        assert sum(np.prod(of_candidate, axis=0)) == pytest.approx(candidate)
+        # Two requests: each comes to an arm, and shows a loss there.
+        shown = [(1, loss, weight * share) for loss, share in zip(*of_candidate, strict=True)]
+        shown += [(0, loss, (1 - weight) * share) for loss, share in zip(*of_stable, strict=True)]
+        expected = 0.0
+        for first, second in itertools.product(shown, shown):
+            to_candidate = first[0] + second[0]
+            lost = sum(loss for arm, loss, _ in (first, second) if arm)
+            lost_on_stable = first[1] + second[1] - lost
+            poll = one_event(to_candidate, lost, 2 - to_candidate, lost_on_stable)
+            after = EProcess.start(question, null).with_poll(poll, weight, one_event(*past))
+            expected += math.exp(after.log_e) * first[2] * second[2]
+        assert expected <= 1 + 1e-9
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([p.values for p in NULLS]), st.floats(1, 50), st.floats(0.01, 0.99), st.data())
+def test_a_factor_takes_a_root_of_what_a_poll_pays(null, factor, weight, data):
+    (past, _), (poll, _) = data.draw(polls()), data.draw(polls())
+    start = EProcess.start(*null)
+    whole = np.array(start.with_poll(poll, weight, past).log_wealth) - np.array(start.log_wealth)
+    part = np.array(start.with_poll(poll / factor, weight, past).log_wealth) - np.array(start.log_wealth)
+    assert part * factor == pytest.approx(whole, rel=1e-6, abs=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([p.values for p in NULLS]), st.sampled_from([p.values for p in NULLS]), st.data())
+def test_two_questions_in_one_go_are_each_answered_as_alone(one, other, data):
+    (past, _), (poll, weight) = data.draw(polls()), data.draw(polls())
+    asked = (EProcess.start(*one), EProcess.start(*other))
+    for together, question in zip(with_poll(asked, poll, weight, past), asked, strict=True):
+        alone = question.with_poll(poll, weight, past)
+        assert np.array(together.log_wealth) == pytest.approx(np.array(alone.log_wealth), rel=1e-9, abs=1e-9)
 
 
 @pytest.mark.parametrize("limit", [0.0, 0.004, 0.3, 0.99, 1.0])
@@ -189,16 +249,6 @@ def test_the_wealth_that_has_not_joined_survives_any_loss(polls_per_start):
         poll = one_event(10_000, 0, 10_000, 5_000)
         process, past = process.with_poll(poll, 0.5, past), past + poll
     assert process.log_e >= math.log(0.4 / (60 // polls_per_start + 1)) - 1e-12
-
-
-COUNTS = st.integers(0, 10**7)
-
-
-@st.composite
-def polls(draw) -> tuple[TwoArmCounts, float]:
-    n_c, n_s = draw(COUNTS), draw(COUNTS)
-    x_c, x_s = draw(st.integers(0, n_c)), draw(st.integers(0, n_s))
-    return one_event(n_c, x_c, n_s, x_s), draw(st.floats(0.001, 0.999))
 
 
 @settings(max_examples=60, deadline=None)

@@ -78,8 +78,10 @@ class ErrorsGate:
         seen = self.comparison.rollout
         if not seen.candidate_requests:
             return "no requests on the candidate yet"
-        candidate = f"{seen.candidate[0]:,} of {seen.candidate_requests:,} requests failed on the candidate"
-        return f"{candidate}, {seen.stable[0]:,} of {seen.stable_requests:,} on stable"
+        candidate = (
+            f"{seen.candidate[0]:,.0f} of {seen.candidate_requests:,.0f} requests failed on the candidate"
+        )
+        return f"{candidate}, {seen.stable[0]:,.0f} of {seen.stable_requests:,.0f} on stable"
 
 
 def _failures(arm: ArmCounts) -> int:

@@ -159,7 +159,7 @@ class LatencyGate:
         )
 
 
-def _chosen(requests: int, slower: tuple[int, ...], first: int) -> tuple[int, ...]:
+def _chosen(requests: float, slower: tuple[float, ...], first: int) -> tuple[int, ...]:
     """For each wanted share, the bound whose share is nearest to it in log-odds; some may repeat.
     None before `first` is chosen."""
     shares = [(i, slower[i] / requests) for i in range(first, len(slower))]
