@@ -275,6 +275,21 @@ def promote(model: ModelName, environment: EnvironmentName = "local") -> None:
     _steer(model, environment, Ask.PROMOTE)
 
 
+@app.command()
+def runner(
+    environment: EnvironmentName = "local",
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Prometheus metrics and /healthz on this port of loopback.")
+    ] = None,
+) -> None:
+    """Drive every rollout of the environment until SIGTERM, which leaves them to be gone on with."""
+    from coalmine.operations.runner import serve
+    from coalmine.operations.who import person
+
+    workspace = _workspace()
+    serve(workspace, environment, person(workspace), _say, metrics_port=metrics_port)
+
+
 # --- looking ---------------------------------------------------------------------------
 
 

@@ -174,6 +174,17 @@ def rollouts(repository: Path, environment: str, model: str) -> list[Path]:
     return sorted(about.parent for about in _model_folder(repository, environment, model).glob(f"*/{ABOUT}"))
 
 
+def newest_rollouts(repository: Path, environment: str) -> list[Path]:
+    """The folder of each model's newest rollout on this machine; quick, however many there were before."""
+    models = sorted((repository / STATE / "rollouts" / environment).glob("*/"))
+    newest = (next((f for f in _newest_first(model) if (f / ABOUT).exists()), None) for model in models)
+    return [folder for folder in newest if folder is not None]
+
+
+def _newest_first(model_folder: Path) -> list[Path]:
+    return [model_folder / name for name in sorted(os.listdir(model_folder), reverse=True)]
+
+
 def running(repository: Path, environment: str, model: str) -> Path | None:
     """The newest rollout that has a state and no end, whether or not its runner is alive."""
     open_ones = [folder for folder in rollouts(repository, environment, model) if is_running(folder)]
@@ -182,7 +193,11 @@ def running(repository: Path, environment: str, model: str) -> Path | None:
 
 def is_running(folder: Path) -> bool:
     """Until the end is told: a runner killed just before is to be started again, to tell it."""
-    return (folder / STATE_FILE).exists() and not any(event.kind in ENDINGS for event in read_events(folder))
+    return (folder / STATE_FILE).exists() and not has_ended(folder)
+
+
+def has_ended(folder: Path) -> bool:
+    return any(event.kind in ENDINGS for event in read_events(folder))
 
 
 def is_driven(folder: Path) -> bool:
