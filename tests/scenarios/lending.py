@@ -33,7 +33,7 @@ ROLLOUT = """rollout:
   poll_s: 0.25
   gates:
     - {gate: errors, margin: 0.1}
-    - {gate: latency, margin: 0.2, worst_ratio: 3, worst_difference: 0.3}
+    - {gate: latency, margin: 0.4, worst_ratio: 3, worst_difference: 0.3}
 """
 
 
