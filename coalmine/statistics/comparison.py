@@ -19,10 +19,11 @@ from coalmine.statistics.intervals import upper_limit
 class Comparison:
     """Immutable; `log_e_...` is the evidence as of the last poll in which both arms had requests.
 
+    log_e_promote_by_event: of each event by itself, for a gate that every one of them must convince.
     rollout: everything counted since the rollout began.
     history: stable's counts from before the rollout; the bets rest on them too.
     dispersion: how many requests are worth one independent one (coalmine.statistics.dispersion), 1 or
-        more: what is bet with is divided by it, `rollout` and `history` are as counted.
+        more: what is bet is divided by it, and what bets rest on; `rollout` and `history` are as counted.
     stable_limits: for each event the 99 % upper confidence limit of stable's rate, fixed when stable
         loses its traffic to the candidate (the bake). Both questions are then asked against it.
         To promote this proves less than a poll of both arms: the stage before has proved the rest.
@@ -34,6 +35,7 @@ class Comparison:
     history: TwoArmCounts
     log_e_roll_back: float = 0.0
     log_e_promote: float = 0.0
+    log_e_promote_by_event: tuple[float, ...] = (0.0,)
     stable_limits: tuple[float, ...] | None = None
     dispersion: float = 1.0
 
@@ -53,6 +55,7 @@ class Comparison:
             EProcess.start(Question.PROMOTE, Null(promote_ratio, 0.0), events, polls_per_start),
             TwoArmCounts(0, 0, (0,) * events, (0,) * events),
             history,
+            log_e_promote_by_event=(0.0,) * events,
             dispersion=dispersion,
         )
 
@@ -60,7 +63,10 @@ class Comparison:
         null = replace(self.promote.null, delta=margin)
         events = len(self.rollout.stable)
         promote = EProcess.start(Question.PROMOTE, null, events, self.promote.polls_per_start)
-        return replace(self, promote=promote, log_e_promote=0.0, stable_limits=None)
+        nothing = (0.0,) * events
+        return replace(
+            self, promote=promote, log_e_promote=0.0, log_e_promote_by_event=nothing, stable_limits=None
+        )
 
     def with_events(self, rollout: TwoArmCounts, history: TwoArmCounts) -> Self:
         """The same evidence, betting from now on on other events, of which this much was counted.
@@ -74,16 +80,28 @@ class Comparison:
         # Stable has no traffic to be compared with: against what it last was.
         if weight == 1:
             return self._with_candidate_poll(counts)
-        past = self.history + self.rollout
-        roll_back, promote = with_poll((self.roll_back, self.promote), counts / self.dispersion, weight, past)
+        worth = counts / self.dispersion
+        roll_back, promote = with_poll((self.roll_back, self.promote), worth, weight, self._past())
         after = replace(self, roll_back=roll_back, promote=promote, rollout=self.rollout + counts)
         # The e-processes bet on every poll: to leave some out by how the routing fell would break
         # their guarantee. What they say is told, and acted on, only when both arms have spoken.
         return after._told() if counts.candidate_requests and counts.stable_requests else after
 
+    def with_realised_poll(self, counts: TwoArmCounts) -> Self:
+        """After a poll whose requests were not drawn at random by one weight: users chosen by a header, or
+        a mirrored copy of each. Given how many each arm had, that share takes the weight's place."""
+        if not (counts.candidate_requests and counts.stable_requests):
+            return self.with_counted(counts)
+        share = counts.candidate_requests / (counts.candidate_requests + counts.stable_requests)
+        return self.with_poll(counts, share)
+
+    def with_counted(self, counts: TwoArmCounts) -> Self:
+        """The same evidence, with one more poll to rest bets on, in which nothing was bet."""
+        return replace(self, rollout=self.rollout + counts)
+
     def _with_candidate_poll(self, counts: TwoArmCounts) -> Self:
         limits = self.stable_limits or self._stable_limits_now()
-        past, worth = self.history + self.rollout, counts / self.dispersion
+        past, worth = self._past(), counts / self.dispersion
         after = replace(
             self,
             roll_back=self.roll_back.with_candidate_poll(worth, limits, past),
@@ -94,7 +112,15 @@ class Comparison:
         return after._told() if counts.candidate_requests else after
 
     def _told(self) -> Self:
-        return replace(self, log_e_roll_back=self.roll_back.log_e, log_e_promote=self.promote.log_e)
+        return replace(
+            self,
+            log_e_roll_back=self.roll_back.log_e,
+            log_e_promote=self.promote.log_e,
+            log_e_promote_by_event=self.promote.log_e_by_event,
+        )
+
+    def _past(self) -> TwoArmCounts:
+        return (self.history + self.rollout) / self.dispersion
 
     def _stable_limits_now(self) -> tuple[float, ...]:
         # A rollout that never gave stable any traffic has only the history to go by.

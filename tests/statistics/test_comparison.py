@@ -194,3 +194,34 @@ def test_the_bakes_limit_of_dispersed_requests_is_that_of_fewer():
         baking = Comparison.start(Null(1.05, 0.0002), 1.25, history, 30, dispersion=factor)
         baking = baking.with_poll(one_event(10, 0, 0, 0), 1)
         assert baking.stable_limits == tuple(upper_limit([50 / factor], 10_000 / factor))
+
+
+@pytest.mark.parametrize("empty", [one_event(0, 0, 100, 3), one_event(100, 3, 0, 0)])
+def test_an_empty_arm_is_counted_and_not_bet_on_where_the_split_is_only_realised(empty):
+    before = comparison().with_realised_poll(one_event(50, 1, 950, 5))
+    after = before.with_realised_poll(empty)
+    assert after == before.with_counted(empty)
+    assert (after.roll_back, after.promote) == (before.roll_back, before.promote)
+    assert after.rollout == before.rollout + empty
+
+
+def test_a_realised_split_of_any_size_expects_at_most_1():
+    for n_c, n_s, stable in itertools.product((1, 3), (1, 4), (0.001, 0.02, 0.3, 0.6)):
+        for candidate, question in ((1.05 * stable + 0.0002, 0), (1.25 * stable + 0.0025, 1)):
+            expected = 0.0
+            for x_c, x_s in itertools.product(range(n_c + 1), range(n_s + 1)):
+                after = comparison().with_realised_poll(one_event(n_c, x_c, n_s, x_s))
+                given = probability((n_c, x_c, n_s, x_s), 0.5, candidate, stable)
+                share = given / (math.comb(n_c + n_s, n_c) * 0.5 ** (n_c + n_s))
+                expected += math.exp((after.roll_back.log_e, after.promote.log_e)[question]) * share
+            assert expected <= 1 + 1e-9
+
+
+def test_promote_evidence_is_told_event_by_event():
+    history = TwoArmCounts(0, 1_000, (0, 0), (10, 10))
+    two = Comparison.start(Null(1.05, 0.0002), 1.25, history, 30).for_stage(0.05)
+    assert two.log_e_promote_by_event == (0, 0)
+    after = two.with_poll(TwoArmCounts(100, 900, (1, 60), (9, 9)), 0.1)
+    good, bad = after.log_e_promote_by_event
+    assert good > 0 > bad
+    assert after.for_stage(0.01).log_e_promote_by_event == (0, 0)
