@@ -1,0 +1,5 @@
+"""`python -m coalmine.cli`."""
+
+from coalmine.cli import main
+
+main()

@@ -1,0 +1,154 @@
+"""The steps of a release, from new data to its users."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coalmine.cli.words import (
+    AsJson,
+    EnvironmentName,
+    ModelName,
+    end,
+    open_workspace,
+    print_json,
+    quiet_if,
+    say,
+    watching,
+)
+from coalmine.errors import InputError
+
+
+class Data(StrEnum):
+    NONE = "none"
+    NEXT = "next"
+    ALL = "all"
+
+
+def ingest(
+    dataset: Annotated[str, typer.Argument(help="A dataset: a folder of data/.")],
+    partitions: Annotated[
+        list[str] | None, typer.Argument(help="Default: all that the source offers.")
+    ] = None,
+    replace: Annotated[bool, typer.Option(help="Take partitions again whose rows have changed.")] = False,
+) -> None:
+    """Take new partitions in, checked against the dataset's schema, and version them."""
+    from coalmine.operations.ingest import NewData
+    from coalmine.operations.ingest import ingest as take_in
+
+    workspace = open_workspace()
+    take_in(workspace, dataset, partitions or NewData.ALL, say, replace=replace)
+
+
+def retrain(
+    model: ModelName,
+    data: Annotated[
+        Data, typer.Option(help="What to ingest first: nothing, the next partition, or all new ones.")
+    ] = Data.NONE,
+    partition: Annotated[
+        list[str] | None, typer.Option(help="Ingest this partition first; may be repeated.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a challenger, compare it with the champion, and record the release, or why the champion stays."""
+    from coalmine.operations.ingest import NewData
+    from coalmine.operations.retrain import retrain as run
+    from coalmine.operations.who import person
+
+    workspace = open_workspace()
+    wanted = partition or NewData(data.value)
+    recorded = run(workspace, model, person(workspace), quiet_if(as_json), data=wanted)
+    if as_json:
+        print_json(recorded)
+    elif recorded.version is None:
+        say(f"The champion stays: {recorded.champion or 'there is none yet'}.")
+    elif recorded.changed:
+        say(f"Released {model} {recorded.version}. Put it in front of the users: coalmine deliver {model}")
+
+
+def deliver(
+    model: ModelName,
+    environment: EnvironmentName = "local",
+    version: Annotated[str | None, typer.Option(help="Default: the newest release.")] = None,
+    retry: Annotated[bool, typer.Option(help="Roll out again what was turned away here before.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put a release in front of the users, step by step. Ctrl-C brings them back to stable."""
+    from coalmine.operations.deliver import deliver as run
+    from coalmine.operations.who import person
+
+    workspace = open_workspace()
+    trigger = person(workspace)
+    with watching(workspace, model, environment, quiet=as_json):
+        ended = run(workspace, model, environment, trigger, quiet_if(as_json), version=version, retry=retry)
+    end(ended, as_json)
+
+
+def rollback(
+    model: ModelName,
+    environment: EnvironmentName = "local",
+    to: Annotated[str | None, typer.Option(help="A version; default: the one in the other slot.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take the users back to an older release: the route first, then the record."""
+    from coalmine.operations.rollback import roll_back
+    from coalmine.operations.who import person
+
+    workspace = open_workspace()
+    done = roll_back(workspace, model, environment, person(workspace), quiet_if(as_json), to=to)
+    if as_json:
+        print_json(done)
+
+
+def fetch(
+    into: Annotated[Path, typer.Option(help="The folder that holds the release then; empty or new.")],
+    model: Annotated[
+        str | None, typer.Argument(help="A model of this repository; without it, by --digest.")
+    ] = None,
+    version: Annotated[str | None, typer.Option(help="Of MODEL; default: the newest release.")] = None,
+    manifest: Annotated[Path | None, typer.Option(help="Without Git: the release's manifest.yaml.")] = None,
+    digest: Annotated[str | None, typer.Option(help="Without Git: the manifest's sha256.")] = None,
+    remote: Annotated[str | None, typer.Option(help="Without Git: the DVC remote's address.")] = None,
+    code: Annotated[Path | None, typer.Option(help="Without Git: a folder with pipelines/.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring a release by digest into a folder that a model server starts from."""
+    from coalmine.operations.fetch import fetch_digest, fetch_version
+
+    if model and not (manifest or digest or remote or code):
+        fetched = fetch_version(open_workspace(), model, version, into)
+    elif manifest and digest and remote and code and not (model or version):
+        fetched = fetch_digest(manifest, digest, remote, code, into)
+    else:
+        raise InputError(
+            "Name a MODEL of this repository, or, where there is no Git, all of --manifest, --digest, "
+            "--remote and --code"
+        )
+    if as_json:
+        print_json(fetched)
+    else:
+        size = f"{fetched.bytes / 1e6:.1f} MB"
+        say(f"{fetched.model} {fetched.version} ({fetched.digest[:12]}, {size}) is in {fetched.folder}.")
+
+
+def build_image(
+    tag: Annotated[
+        str | None, typer.Option(help="HOST/TEAM/NAME, to which the commit is added; default: the folder's.")
+    ] = None,
+    push: Annotated[bool, typer.Option(help="Publish it, and record its digest in Git.")] = False,
+    options: Annotated[
+        list[str] | None, typer.Argument(help="After two dashes: options of the tool's build command.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Build the model server's image of this commit with docker, podman or buildah, and publish it."""
+    from coalmine.operations.image import build_image as build
+
+    built = build(open_workspace(), quiet_if(as_json), tag=tag, push=push, options=options or ())
+    if as_json:
+        print_json(built)
+    else:
+        say(f"{built.reference}\n{built.digest}")
