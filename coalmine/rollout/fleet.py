@@ -102,7 +102,7 @@ class Fleet:
 
     @property
     def under_way(self) -> frozenset[str]:
-        return frozenset(self._driven)
+        return frozenset(name for name, driven in self._driven.items() if driven.thread.is_alive())
 
     def halt(self, within_s: float) -> bool:
         """End every thread between two ticks. Returns whether all have ended in time; what has not is
