@@ -69,8 +69,8 @@ class _Driven:
 class _Pause:
     """After a failure: not before `until_s`, and after the next one for `next_s`."""
 
-    until_s: float = 0.0
-    next_s: float = FIRST_PAUSE_S
+    until_s: float
+    next_s: float
 
 
 @dataclass
@@ -85,6 +85,8 @@ class Fleet:
     find: Callable[[frozenset[str]], Iterable[str]]
     drive: Callable[[str, threading.Event], object]
     failed: Callable[[str, Exception, float], None]
+    first_pause_s: float = FIRST_PAUSE_S
+    longest_pause_s: float = LONGEST_PAUSE_S
     halting: threading.Event = field(default_factory=threading.Event)
     _driven: dict[str, _Driven] = field(default_factory=dict)
     _pauses: dict[str, _Pause] = field(default_factory=dict)
@@ -129,12 +131,16 @@ class Fleet:
     def _ended(self, name: str, driven: _Driven, now_s: float) -> None:
         pause = self._pause(name)
         if driven.error is None or now_s - driven.started_s > STEADY_AFTER_S:
-            pause = _Pause()
+            pause = self._no_pause
         if driven.error is None:
             self._pauses.pop(name, None)
             return
-        self._pauses[name] = _Pause(now_s + pause.next_s, min(2 * pause.next_s, LONGEST_PAUSE_S))
+        self._pauses[name] = _Pause(now_s + pause.next_s, min(2 * pause.next_s, self.longest_pause_s))
         self.failed(name, driven.error, pause.next_s)
 
     def _pause(self, name: str) -> _Pause:
-        return self._pauses.get(name, _Pause())
+        return self._pauses.get(name, self._no_pause)
+
+    @property
+    def _no_pause(self) -> _Pause:
+        return _Pause(0.0, self.first_pause_s)
