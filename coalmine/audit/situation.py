@@ -71,8 +71,8 @@ def standing(events: Sequence[Event]) -> Standing:
             held = None
         if event.kind in MOVES:
             approval = None
-    if events and events[-1].kind in (EventKind.PROMOTING, EventKind.ROLLING_BACK):
-        return Standing(Situation.RECORDING)
+    if any(event.kind in (EventKind.PROMOTING, EventKind.ROLLING_BACK) for event in events):
+        return Standing(Situation.RECORDING, "" if held is None else held.sentence)
     # The most a person can do something about comes first.
     for told, situation in (
         (approval, Situation.NEEDS_APPROVAL),

@@ -44,6 +44,7 @@ for command in (
     rollouts.resume,
     rollouts.abort,
     rollouts.promote,
+    rollouts.approve,
     rollouts.runner,
     looking.status,
     looking.audit,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from coalmine.cli.words import AsJson, EnvironmentName, ModelName, open_workspace, print_json, say
+
+if TYPE_CHECKING:
+    from coalmine.operations.status import ModelStatus, RolloutStatus
 
 
 def status(environment: EnvironmentName = "local", as_json: AsJson = False) -> None:
@@ -20,29 +24,40 @@ def status(environment: EnvironmentName = "local", as_json: AsJson = False) -> N
         print_json(found)
         return
     for each in found:
-        say(
-            f"{each.model}: {each.stable or 'serves nobody'}"
-            + (f" (stable in {environment})" if each.stable else "")
+        for line in _lines(each):
+            say(line)
+
+
+def _lines(model: ModelStatus) -> Iterator[str]:
+    """One model, for people."""
+    where = f" (stable in {model.environment})" if model.stable else ""
+    yield f"{model.model}: {model.stable or 'serves nobody'}{where}"
+    if model.weights:
+        shares = (f"{weight} % on {version}" for version, weight in model.weights.items())
+        yield f"  users: {', '.join(shares)}"
+    if model.servers:
+        yield f"  servers: {', '.join(f'{name} {health}' for name, health in model.servers.items())}"
+    if model.ready_to_go_back_to:
+        yield f"  to go back: coalmine rollback {model.model} (to {model.ready_to_go_back_to})"
+    if model.trouble:
+        yield f"  {model.trouble}"
+    if model.rollout is not None:
+        yield from _rollout_lines(model.model, model.rollout)
+    yield from (f"  notification {sentence}" for sentence in model.undelivered)
+
+
+def _rollout_lines(model: str, rollout: RolloutStatus) -> Iterator[str]:
+    newest = rollout.newest.sentence if rollout.newest else "starting"
+    yield f"  rollout of {rollout.candidate}: {newest}"
+    if rollout.waits_for and rollout.waits_for != newest:
+        yield f"  {rollout.situation}: {rollout.waits_for}"
+    if rollout.runner_alive:
+        yield from (f"    {step.command:<44} {step.effect}" for step in rollout.next)
+    else:
+        yield (
+            f"  its runner is gone: coalmine deliver {model} goes on, "
+            f"coalmine abort {model} brings the users back"
         )
-        if each.weights:
-            say(
-                "  users: "
-                + ", ".join(f"{weight} % on {version}" for version, weight in each.weights.items())
-            )
-        if each.servers:
-            say("  servers: " + ", ".join(f"{name} {health}" for name, health in each.servers.items()))
-        if each.ready_to_go_back_to:
-            say(f"  to go back: coalmine rollback {each.model} (to {each.ready_to_go_back_to})")
-        if each.trouble:
-            say(f"  {each.trouble}")
-        if each.rollout is not None:
-            told = each.rollout.newest.sentence if each.rollout.newest else "starting"
-            say(f"  rollout of {each.rollout.candidate}: {told}")
-            if not each.rollout.runner_alive:
-                say(
-                    f"  its runner is gone: coalmine deliver {each.model} goes on, "
-                    f"coalmine abort {each.model} brings the users back"
-                )
 
 
 def audit(

@@ -37,6 +37,13 @@ def promote(model: ModelName, environment: EnvironmentName = "local") -> None:
     steer(model, environment, Ask.PROMOTE)
 
 
+def approve(model: ModelName, environment: EnvironmentName = "local") -> None:
+    """Give the word that an approval gate waits for, in your name."""
+    from coalmine.rollout.ports import Ask
+
+    steer(model, environment, Ask.APPROVE)
+
+
 def runner(
     environment: EnvironmentName = "local",
     metrics_port: Annotated[

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from coalmine.audit import journal
+from coalmine.audit.situation import NextStep, Situation, next_steps, standing
 from coalmine.errors import Conflict, Unavailable
+from coalmine.notifications.sent import undelivered
 from coalmine.operations.serving_environment import ServingEnvironment
 from coalmine.operations.unfinished import unfinished_rollout
 from coalmine.operations.workspace import Workspace
@@ -16,17 +18,26 @@ from coalmine.spec import load_model_spec, model_names
 
 @dataclass(frozen=True)
 class RolloutStatus:
+    """
+    situation: whether it goes on, or what keeps it; waits_for: for what, in the rollout's own words.
+    next: what a person may type, the likeliest first.
+    """
+
     rollout: str
     candidate: str
     weight_percent: int
     newest: Event | None
     runner_alive: bool
+    situation: Situation
+    waits_for: str
+    next: tuple[NextStep, ...]
 
 
 @dataclass(frozen=True)
 class ModelStatus:
     """weights: version to percent of the users, as the route shows; None when it cannot be read, and
-    `trouble` says why."""
+    `trouble` says why. undelivered: notices of the newest rollout that somebody should have got and did not.
+    """
 
     environment: str
     model: str
@@ -37,6 +48,7 @@ class ModelStatus:
     servers: dict[str, str]
     rollout: RolloutStatus | None
     trouble: str | None
+    undelivered: tuple[str, ...] = ()
 
 
 def status(workspace: Workspace, environment: str) -> list[ModelStatus]:
@@ -66,7 +78,13 @@ def _model_status(workspace: Workspace, serving: ServingEnvironment, model: str)
         },
         rollout=_rollout(workspace, slots),
         trouble=trouble,
+        undelivered=_undelivered(workspace, serving.name, model),
     )
+
+
+def _undelivered(workspace: Workspace, environment: str, model: str) -> tuple[str, ...]:
+    folders = journal.rollouts(workspace.top, environment, model)
+    return tuple(undelivered(folders[-1])) if folders else ()
 
 
 def _weights(
@@ -91,10 +109,14 @@ def _rollout(workspace: Workspace, slots: Slots) -> RolloutStatus | None:
         return None
     events = journal.read_events(folder)
     newest = events[-1] if events else None
+    about, stands = journal.read_about(folder), standing(events)
     return RolloutStatus(
         folder.name,
-        journal.read_about(folder).candidate,
+        about.candidate,
         newest.weight_percent if newest else 0,
         newest,
         journal.is_driven(folder),
+        stands.situation,
+        stands.sentence,
+        next_steps(about, stands.situation),
     )
