@@ -90,14 +90,17 @@ class TwoArmCounts:
         return self.stable[event] / self.stable_requests if self.stable_requests else None
 
 
-# What the candidate's rate is bet to be: times the null's edge, so that small and total
-# failures are both found soon; or times stable's rate. A plug-in estimate joins them.
-_ROLL_BACK_BETS = np.array([1.4, 2.0, 3.5, 7.0, 15.0, 40.0])
+# What the candidate's rate is bet to be: times the null's edge, so that small and total failures are both
+# found soon; or times stable's rate. A plug-in estimate joins them. The more likely a rate and the more
+# users it costs, the larger the share of the wealth that bets on it, the plug-in's last.
+_ROLL_BACK_BETS = np.array([1.5, 2.5, 5.0, 12.0, 40.0])
+_ROLL_BACK_SHARES = np.array([1, 1, 2, 2, 1, 1]) / 8
 _PROMOTE_BETS = np.array([0.6, 0.85, 1.0, 1.1])
+_PROMOTE_SHARES = np.array([1, 2, 4, 1, 1]) / 9
 
 # A fault may start late: this share of the roll-back wealth bets from the first poll, the
 # rest joins later, 1 / (j (j + 1)) of it at start j.
-_FIRST_SHARE = 0.6
+_FIRST_SHARE = 0.75
 _LATE_SHARE = 1 - _FIRST_SHARE
 
 # A plug-in estimate of the candidate's rate weighs stable's like this many requests.
@@ -134,8 +137,8 @@ class EProcess:
 
     @classmethod
     def start(cls, question: Question, null: Null, events: int = 1, polls_per_start: int = 30) -> Self:
-        bets, share = _bets_and_first_share(question)
-        return cls(question, null, ((math.log(share / bets),) * bets,) * events, polls_per_start)
+        shares = _first_shares(question)
+        return cls(question, null, (tuple(np.log(shares).tolist()),) * events, polls_per_start)
 
     @property
     def log_e(self) -> float:
@@ -191,8 +194,8 @@ class EProcess:
         polls = self.polls + 1
         if self.question is Question.ROLL_BACK and polls % self.polls_per_start == 0:
             start = polls // self.polls_per_start
-            joining = _LATE_SHARE / (start * (start + 1)) / wealth.shape[1]
-            wealth = np.logaddexp(wealth, math.log(joining))
+            joining = _LATE_SHARE / (start * (start + 1)) * _ROLL_BACK_SHARES
+            wealth = np.logaddexp(wealth, np.log(joining))
         return replace(self, log_wealth=tuple(map(tuple, wealth.tolist())), polls=polls)
 
 
@@ -221,12 +224,13 @@ def with_poll(
     )
 
 
-def _bets_and_first_share(question: Question) -> tuple[int, float]:
+def _first_shares(question: Question) -> Floats:
+    """What each bet starts with."""
     match question:
         case Question.ROLL_BACK:
-            return len(_ROLL_BACK_BETS) + 1, _FIRST_SHARE
+            return _FIRST_SHARE * _ROLL_BACK_SHARES
         case Question.PROMOTE:
-            return len(_PROMOTE_BETS) + 1, 1.0
+            return _PROMOTE_SHARES
 
 
 def _stable_rate(past: TwoArmCounts) -> Floats:
