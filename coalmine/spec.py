@@ -2,7 +2,8 @@
 
 Text enters here once and leaves as frozen values. Every unknown key is refused with the
 nearest known one; DVC stages depend on single keys of model.yaml, so an edit of `rollout`
-retrains nothing. What the rules are applied to (rows, models, traffic) stands elsewhere.
+(coalmine/rollout_spec.py) retrains nothing. What the rules are applied to (rows, models, traffic)
+stands elsewhere.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from pydantic import (
 )
 
 from coalmine.errors import NotFound, SpecError
+from coalmine.rollout_spec import TAG, PredictionsSpec, Rollout, gate_name
+from coalmine.strict import Spec
 
 NAME = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"  # what GTO tags, Kubernetes names and Envoy clusters all take
 
@@ -32,11 +35,6 @@ YAML_LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Name = Annotated[str, Field(pattern=NAME, max_length=40)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-
-
-class Spec(BaseModel):
-    # Built when first used: a command looks at one or two of them.
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Task(StrEnum):
@@ -181,7 +179,7 @@ class EstimatorSpec(Spec):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, populate_by_name=True)
 
     class_path: str = Field(alias="class")
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = Field({})
 
 
 class Tuning(Spec):
@@ -220,8 +218,8 @@ class Slices(Spec):
 
 class Evaluation(Spec):
     metrics: tuple[str, ...] = Field(min_length=1)
-    bounds: dict[str, Bound] = {}
-    against_champion: dict[str, AgainstChampion] = {}
+    bounds: dict[str, Bound] = Field({})
+    against_champion: dict[str, AgainstChampion] = Field({})
     slices: Slices = Slices()
     confidence: Share = 0.95
     resamples: int = Field(500, ge=100)
@@ -251,45 +249,6 @@ class Serving(Spec):
     resources: Resources = Resources()
 
 
-class GateSpec(Spec):
-    """One gate. What is left out takes the gate's default (docs/gates.md)."""
-
-    gate: Literal["errors", "latency"]
-    margin: float | None = Field(None, gt=0, lt=1)  # promote: the last stage's margin
-    worst_ratio: float | None = Field(None, ge=1)  # roll back beyond worst_ratio x stable + worst_difference
-    worst_difference: float | None = Field(None, ge=0, lt=1)
-    fast_ms: float | None = Field(None, ge=0)  # latency alone: an answer within it counts as fast
-
-    @model_validator(mode="after")
-    def _fast_is_the_latency_gates(self) -> GateSpec:
-        if self.fast_ms is not None and self.gate != "latency":
-            raise ValueError("`fast_ms` is for the gate `latency`")
-        return self
-
-
-class Rollout(Spec):
-    """How a release reaches the users. Weights in percent of the requests, seconds elsewhere."""
-
-    strategy: Literal["canary"] = "canary"
-    stages: tuple[int, ...] = (5, 25, 50)
-    bake_s: float = Field(30.0, gt=0)
-    poll_s: float = Field(2.0, ge=0.1)
-    hold_budget_s: float = Field(3600.0, gt=0)  # the longest a stage may stay undecided
-    no_data_budget_s: float = Field(600.0, gt=0)  # the longest without a usable measurement
-    progress_deadline_s: float = Field(120.0, gt=0)  # the longest a candidate may take to be ready
-    gates: tuple[GateSpec, ...] = (GateSpec(gate="errors"), GateSpec(gate="latency"))
-
-    @model_validator(mode="after")
-    def _can_end(self) -> Rollout:
-        if not self.stages or list(self.stages) != sorted(set(self.stages)):
-            raise ValueError("`stages` must be weights that grow, such as [5, 25, 50]")
-        if not (self.stages[0] >= 1 and self.stages[-1] < 100):
-            raise ValueError("`stages` must lie between 1 and 99: the bake at 100 follows by itself")
-        if len({gate.gate for gate in self.gates}) != len(self.gates) or not self.gates:
-            raise ValueError("`gates` must name at least one gate, each once")
-        return self
-
-
 class ModelSpec(Spec):
     schema_version: Literal[1] = 1
     name: Name
@@ -315,6 +274,17 @@ class ModelSpec(Spec):
             )
         if len(set(self.features)) != len(self.features):
             raise ValueError("`features` names a column twice")
+        return self
+
+    @model_validator(mode="after")
+    def _gates_know_the_model(self) -> ModelSpec:
+        counted = "prediction" if self.task is Task.REGRESSION else "probability"
+        for gate in self.rollout.gates:
+            if isinstance(gate, PredictionsSpec) and gate.output not in (None, counted):
+                raise ValueError(
+                    f"the gate `{gate_name(gate)}` of `rollout` names the output `{gate.output}`, and the "
+                    f"servers of a {self.task} model count `{counted}`: name that, or leave `output` out"
+                )
         return self
 
 
@@ -386,37 +356,66 @@ def parse_spec(kind: type[S], text: str, where: str) -> S:
 
 
 def _fault(kind: type[BaseModel], location: tuple[int | str, ...], type_: str, message: str) -> str:
-    path = ".".join(str(part) for part in location)
-    if type_ == "extra_forbidden":
-        keys = _keys_at(kind, location[:-1])
-        near = difflib.get_close_matches(str(location[-1]), keys, n=1, cutoff=0.5)
-        hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(keys)}"
-        return f"unknown key `{path}`: {hint}"
-    if type_ == "missing":
-        return f"`{path}` is missing"
+    written, inside = _place(kind, location)
+    path = ".".join(str(part) for part in written)
     said = message.removeprefix("Value error, ")
+    match type_:
+        case "extra_forbidden":
+            _, around = _place(kind, location[:-1])
+            return f"unknown key `{path}`: {_nearest(str(location[-1]), _keys(around))}"
+        case "missing":
+            return f"`{path}` is missing"
+        case "union_tag_invalid":
+            given = message.split("'")[1]
+            return f"`{path}`: unknown {TAG} `{given}`: {_nearest(given, list(_models_within(inside)))}"
+        case "union_tag_not_found":
+            return f"`{path}.{TAG}` is missing: give one of {', '.join(_models_within(inside))}"
     return f"`{path}`: {said}" if path else said
 
 
-def _keys_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The keys that are known at `location` inside `kind`."""
+def _nearest(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
+
+
+def _place(kind: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list[int | str], Any]:
+    """`location` inside `kind` as its writer knows it, and the type of what stands there.
+
+    Where one of several models may stand, pydantic's location says which was meant: no key of the file.
+    """
+    written: list[int | str] = []
+    at: Any = kind
     for part in location:
-        for name, field in kind.model_fields.items():
+        models = _models_within(at)
+        if len(models) > 1 and part in models:
+            at = models[str(part)]
+        else:
+            at = _at(at, part)
+            written.append(part)
+    return written, at
+
+
+def _keys(annotation: Any) -> list[str]:
+    fields = [item for model in _models_within(annotation).values() for item in model.model_fields.items()]
+    return [field.alias or name for name, field in fields]
+
+
+def _at(annotation: Any, part: int | str) -> Any:
+    """What stands under `part` of what `annotation` describes; itself where `part` only counts or names."""
+    for model in _models_within(annotation).values():
+        for name, field in model.model_fields.items():
             if part in (name, field.alias):
-                inner = _model_within(field.annotation)
-                if inner is not None:
-                    kind = inner
-    return [field.alias or name for name, field in kind.model_fields.items()]
+                return field.annotation
+    return annotation
 
 
-def _model_within(annotation: Any) -> type[BaseModel] | None:
+def _models_within(annotation: Any) -> dict[str, type[BaseModel]]:
+    """The models that `annotation` is made of, by what tells them apart where they are several."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _model_within(argument)
-        if found is not None:
-            return found
-    return None
+        tag = annotation.model_fields.get(TAG)
+        return {str(tag.default) if tag is not None else annotation.__name__: annotation}
+    inner = (_models_within(argument) for argument in getattr(annotation, "__args__", ()))
+    return {tag: model for models in inner for tag, model in models.items()}
 
 
 def _known(repository: Path, folder: str, file: str) -> list[str]:

@@ -1,30 +1,35 @@
 """models/<model>/rollouts/<id>/: what stays of a rollout in Git, for whoever asks later.
 
-`rollout.yaml` is read by people; `polls.jsonl.gz` holds every poll's counts, with which each
-decision can be computed again. The same journal gives the same bytes.
+`rollout.yaml` is read by people; `plan.json` and `ticks.jsonl.gz` hold the plan and all that was seen,
+with which each decision can be computed again. Older rollouts have `polls.jsonl.gz`, the counts alone.
+The same journal gives the same bytes.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from coalmine.audit.journal import POLLS
+from coalmine.audit.journal import TICKS
+from coalmine.audit.polls import PollRecord, poll_from_json
 from coalmine.audit.story import StageStory, Story, Tally
 from coalmine.durable import read_lines
 from coalmine.errors import IntegrityError
 from coalmine.manifest import Trigger
+from coalmine.rollout.ticks import Tick, tick_from_json
 
 _HEAD = """\
 # How one rollout went, written by coalmine when it ended. Times are UTC.
 # exposure: the requests that users sent to the candidate, and those of them that failed.
-# Every poll's counts stand in polls.jsonl.gz beside this file.
+# All that was seen stands in ticks.jsonl.gz beside this file, and what was to be done in plan.json.
 """
 
 
@@ -132,15 +137,43 @@ def parse_record(text: str, where: str) -> RolloutRecord:
         ) from error
 
 
-def pack_polls(folder: Path) -> bytes:
-    """The journal's polls in order, compressed, without the time of compression."""
-    polls, _ = read_lines(folder / POLLS)
-    lines = (json.dumps(poll, sort_keys=True, separators=(",", ":")) for poll in sorted(polls, key=_sequence))
+def pack_ticks(folder: Path) -> bytes:
+    """The journal's ticks in order, compressed, without the time of compression."""
+    ticks, _ = read_lines(folder / TICKS)
+    lines = (json.dumps(tick, sort_keys=True, separators=(",", ":")) for tick in sorted(ticks, key=_sequence))
     return gzip.compress("".join(f"{line}\n" for line in lines).encode(), mtime=0)
 
 
-def _sequence(poll: dict[str, int]) -> int:
-    return poll["sequence"]
+def unpack_ticks(packed: bytes, where: str) -> list[Tick]:
+    """
+    Raises:
+        IntegrityError: not what `pack_ticks` wrote.
+    """
+    return [tick_from_json(line, where) for line in _unpacked(packed, where)]
+
+
+def unpack_polls(packed: bytes, where: str) -> list[PollRecord]:
+    """The polls in a `ticks.jsonl.gz`, or in an older rollout's `polls.jsonl.gz`.
+
+    Raises:
+        IntegrityError: neither of the two.
+    """
+    lines = _unpacked(packed, where)
+    polls = [line.get("poll") if "what" in line else line for line in lines]
+    return [poll_from_json(poll, where) for poll in polls if poll is not None]
+
+
+def _unpacked(packed: bytes, where: str) -> list[dict[str, Any]]:
+    try:
+        return [json.loads(line) for line in gzip.decompress(packed).splitlines()]
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise IntegrityError(
+            f"{where} cannot be unpacked ({error}). Git has it as it was written: git log -- {where}"
+        ) from error
+
+
+def _sequence(tick: dict[str, int]) -> int:
+    return tick["sequence"]
 
 
 def _stage(stage: StageStory) -> StageRecord:

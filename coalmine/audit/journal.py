@@ -3,7 +3,9 @@
     about.json        who sends which release where; written once
     state.json        the engine's last state, replaced whole
     events.jsonl      the story, one event per line
-    polls.jsonl       every poll's counts, enough to recompute each decision
+    plan.json         the plan as it was when the rollout began, which is followed to its end
+    ticks.jsonl       all that was seen in each tick, and what the gates made of it; with the plan, enough
+                      to recompute every decision. Older rollouts have polls.jsonl: counts alone
     requests.jsonl    what people asked; requests.offset: up to where the engine has acted on it
 
 The folder above holds `lease`, the right to move this model's route. Whoever runs the
@@ -23,15 +25,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
+from pydantic import ValidationError
+
 from coalmine.audit.about import About, parse_about
 from coalmine.audit.polls import PollRecord, poll_from_json
 from coalmine.durable import append_line, read_lines, replace_text
 from coalmine.errors import AlreadyRunning, IntegrityError, NotFound
 from coalmine.rollout.events import Event, EventKind
+from coalmine.rollout.plan import Plan
 from coalmine.rollout.ports import Ask, Request
+from coalmine.rollout.ticks import Tick, tick_from_json
 from coalmine.settings import STATE
 
-ABOUT, STATE_FILE, EVENTS, POLLS = "about.json", "state.json", "events.jsonl", "polls.jsonl"
+ABOUT, PLAN, STATE_FILE, EVENTS = "about.json", "plan.json", "state.json", "events.jsonl"
+TICKS, POLLS = "ticks.jsonl", "polls.jsonl"
 REQUESTS, REQUESTS_OFFSET = "requests.jsonl", "requests.offset"
 
 LOOKING_TAKES_S = 0.3  # whoever looks whether a runner is alive holds the lease for a moment
@@ -42,14 +49,14 @@ ENDINGS = (EventKind.PROMOTED, EventKind.ROLLED_BACK)
 class FileJournal:
     """The Journal port over one rollout's folder.
 
-    Events and polls are known by their `sequence`: a runner that starts where another one died
+    Events and ticks are known by their `sequence`: a runner that starts where another one died
     may append the same again, and nothing is written twice.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._events = _Lines(folder / EVENTS)
-        self._polls = _Lines(folder / POLLS)
+        self._ticks = _Lines(folder / TICKS)
         self._requests_seen: int | None = None
 
     @contextmanager
@@ -107,8 +114,8 @@ class FileJournal:
     def append_event(self, event: Mapping[str, object]) -> None:
         self._events.append(event)
 
-    def append_poll(self, poll: Mapping[str, object]) -> None:
-        self._polls.append(poll)
+    def append_tick(self, tick: Mapping[str, object]) -> None:
+        self._ticks.append(tick)
 
     def take_requests(self) -> Sequence[Request]:
         """What people asked since the last call, oldest first: each at least once.
@@ -231,11 +238,56 @@ def read_events(folder: Path) -> list[Event]:
     return [Event(**{**line, "kind": EventKind(line["kind"])}) for line in lines]
 
 
+def keep_plan(folder: Path, plan: Plan) -> Plan:
+    """The plan of the rollout in `folder`: the one it began with, or `plan` if it has not yet begun."""
+    kept = read_plan(folder)
+    if kept is not None:
+        return kept
+    replace_text(folder / PLAN, json.dumps(plan.to_json(), indent=2, ensure_ascii=False) + "\n")
+    return plan
+
+
+def read_plan(folder: Path) -> Plan | None:
+    """None: the rollout has not begun, or it is one of those that kept no plan.
+
+    Raises:
+        IntegrityError: the file was edited or damaged.
+    """
+    path = folder / PLAN
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    return parse_plan(text, str(path))
+
+
+def parse_plan(text: str, where: str) -> Plan:
+    """
+    Raises:
+        IntegrityError: not a plan as it was written when the rollout began.
+    """
+    try:
+        return Plan.from_json(json.loads(text))
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(
+            f"{where} is no plan that this coalmine reads ({type(error).__name__}: {error}). Use the version "
+            "that ran the rollout, or take the plan from the closing commit."
+        ) from error
+
+
+def read_ticks(folder: Path) -> list[Tick]:
+    """All that was seen so far; empty for a rollout that kept its polls alone."""
+    path = folder / TICKS
+    return [tick_from_json(line, str(path)) for line in read_lines(path)[0]]
+
+
 def read_polls(folder: Path) -> list[PollRecord]:
     """The counts so far; a line that is just being written is not part of them yet."""
+    path = folder / TICKS
+    if path.exists():
+        return [poll_from_json(line["poll"], str(path)) for line in read_lines(path)[0] if "poll" in line]
     path = folder / POLLS
-    lines, _ = read_lines(path)
-    return [poll_from_json(line, str(path)) for line in lines]
+    return [poll_from_json(line, str(path)) for line in read_lines(path)[0]]
 
 
 def _model_folder(repository: Path, environment: str, model: str) -> Path:

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from coalmine.audit.attribution import to_trailer
-from coalmine.audit.closing import Ending, dump_record, pack_polls, record_folder, to_record
+from coalmine.audit.closing import Ending, dump_record, pack_ticks, record_folder, to_record
+from coalmine.audit.journal import PLAN
 from coalmine.audit.story import Story, read_story
 from coalmine.durable import replace_bytes
 from coalmine.errors import Conflict
@@ -56,7 +57,8 @@ class GitRecord:
         folder = record_folder(about.model, about.id)
         contents = {
             folder / "rollout.yaml": dump_record(to_record(story, ending, reason)).encode(),
-            folder / "polls.jsonl.gz": pack_polls(self._folder),
+            folder / "plan.json": (self._folder / PLAN).read_bytes(),
+            folder / "ticks.jsonl.gz": pack_ticks(self._folder),
             slots_path(about.environment, about.model): dump_slots(after).encode(),
         }
         for path, content in contents.items():

@@ -1,4 +1,4 @@
-"""The rules of a rollout, all of them, and nothing else: `decide` is a pure function.
+"""The rules of a rollout: `decide` is a pure function.
 
 It reads no clock and no socket; `now_s` and what was observed arrive as arguments. The runner
 observes, decides, saves the new state (the intent), acts on it, and observes again.
@@ -9,82 +9,39 @@ A tick, top-down: what people asked; what the world shows; what the gates say; t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import assert_never
 
-from coalmine.rollout.events import Event, EventKind
-from coalmine.rollout.evidence import Arm, CountersReset, Poll, Reading, between
-from coalmine.rollout.gates import GateReading, Verdict
+from coalmine.rollout.asks import missing_approvals, next_stage, obey
+from coalmine.rollout.decision import Decision, Observation, Unmeasured
+from coalmine.rollout.events import EventKind
+from coalmine.rollout.evidence import CountersReset, NotCounted, Poll, Reading, between
+from coalmine.rollout.gates import Gate, Verdict
 from coalmine.rollout.gates.combine import SUSPICION_E, ruling
-from coalmine.rollout.plan import Plan
-from coalmine.rollout.ports import Ask, Request, SlotHealth, SlotStatus, TrafficSplit
+from coalmine.rollout.gates.kinds import fresh
+from coalmine.rollout.measuring import SKEWED_FOR_S, measure, poll_of, stage_of, with_poll
+from coalmine.rollout.plan import BAKE, Plan, RolloutStage, StageKind
+from coalmine.rollout.ports import SlotHealth, SlotStatus, TrafficSplit
 from coalmine.rollout.state import Phase, RolloutState, Traffic
+from coalmine.rollout_spec import gate_name
 
 
-@dataclass(frozen=True)
-class Unmeasured:
-    """A port that could not be read, and what it said."""
+def begin(plan: Plan, state: RolloutState, now_s: float, asked_by: str = "", again: bool = False) -> Decision:
+    """The first decision of a rollout, told as its first event.
 
-    reason: str
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What the ports showed in one tick."""
-
-    split: TrafficSplit | Unmeasured | None
-    candidate: SlotStatus | Unmeasured
-    reading: Reading | Unmeasured
-    requests: Sequence[Request] = ()
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One poll that the gates have seen, as the journal keeps it."""
-
-    at_s: float
-    stage: int | str  # the stage's index, or "bake"
-    poll: Poll
-    gates: tuple[GateReading, ...]
-
-
-@dataclass(frozen=True)
-class Decision:
-    """The state to save and make true, what to tell, and what was measured."""
-
-    state: RolloutState
-    events: tuple[Event, ...] = ()
-    measured: Measured | None = None
-
-    def then(self, state: RolloutState, now_s: float, kind: EventKind, sentence: str) -> Decision:
-        """This decision, with `state` next and one more event told about it."""
-        event = Event(state.events, now_s, kind, sentence, state.weight_percent)
-        return replace(self, state=replace(state, events=state.events + 1), events=(*self.events, event))
-
-    def holding(self, why: str | None, now_s: float) -> Decision:
-        """The same place for the reason `why` (None: nothing holds it), told when it changes."""
-        state = self.state
-        if why == state.held:
-            return self
-        held = replace(state, held=why)
-        if why is None:
-            return self.then(held, now_s, EventKind.MEASURED_AGAIN, "Measuring again.")
-        return self.then(held, now_s, EventKind.HELD, why)
-
-
-def begin(plan: Plan, state: RolloutState, now_s: float) -> Decision:
-    """The first decision of a rollout, told as its first event."""
-    weights = " → ".join(f"{weight} %" for weight in plan.stages)
-    course = f"{weights}, then a bake of {plan.bake_s:g} s at 100 %"
-    first = "The first release of this model here: there is no stable to compare it with."
-    sentence = f"Started: {course}." if state.has_stable else f"Started. {first}"
+    again: the same release was turned away here before, and somebody asks for it once more.
+    """
+    by = f" by {asked_by}" if asked_by else ""
+    retried = ", once more after it was turned away" if again else ""
+    course = " → ".join([*map(str, plan.stages), f"a bake of {plan.rollout.bake_s:g} s at 100 %"])
+    first = "The first release of this model here: there is no stable to compare it with"
+    sentence = f"Started{by}{retried}: {course}." if state.has_stable else f"Started{by}{retried}. {first}."
     return Decision(state).then(state, now_s, EventKind.STARTED, sentence)
 
 
 def decide(plan: Plan, state: RolloutState, seen: Observation, now_s: float) -> Decision:
     """What comes next. Pure; once ended, nothing changes any more."""
-    decision = _obey(Decision(state), seen.requests, now_s)
+    decision = obey(plan, Decision(state), seen.requests, now_s, _promote, _roll_back)
     match decision.state.phase:
         case Phase.INSTALLING:
             return _install(plan, decision, seen, now_s)
@@ -105,46 +62,26 @@ def recorded(state: RolloutState, now_s: float) -> Decision:
     return Decision(state).then(replace(state, phase=ended, held=None), now_s, kind, sentence)
 
 
-def is_at(split: TrafficSplit | Unmeasured | None, state: RolloutState) -> bool:
-    """Whether the data plane does what was asked."""
-    if not isinstance(split, TrafficSplit):
-        return False
-    return split.weights.get(state.candidate, 0) == state.weight_percent
+def unrecorded(state: RolloutState, why: str, now_s: float) -> Decision:
+    """The closing commit could not be pushed: it waits."""
+    sentence = f"The users are where they should be; the record waits: {why}"
+    return Decision(state).holding(sentence, now_s)
 
 
-# --- what people asked -----------------------------------------------------------------
+def resumed(state: RolloutState) -> Decision:
+    """Another runner goes on. Nobody knows what the route did meanwhile: it measures from now on."""
+    return Decision(replace(state, base=None))
 
 
-def _obey(decision: Decision, requests: Sequence[Request], now_s: float) -> Decision:
-    for request in requests:
-        decision = _obey_one(decision, request, now_s)
-    return decision
-
-
-def _obey_one(decision: Decision, request: Request, now_s: float) -> Decision:
-    state = decision.state
-    if not state.phase.deciding:
-        told = (
-            f"{request.who} asked to {request.ask}: too late, the rollout is {state.phase.replace('_', ' ')}."
-        )
-        return decision.then(state, now_s, EventKind.ASK_REFUSED, told)
-    match request.ask:
-        case Ask.PAUSE:
-            sentence = f"Paused by {request.who}: no further step; the gates keep watching."
-            return decision.then(replace(state, paused=True), now_s, EventKind.PAUSED, sentence)
-        case Ask.RESUME:
-            # A pause must not eat the stage's budget.
-            resumed = replace(state, paused=False, entered_at_s=now_s)
-            return decision.then(resumed, now_s, EventKind.RESUMED, f"Resumed by {request.who}.")
-        case Ask.ABORT:
-            return _roll_back(decision, f"aborted by {request.who}", now_s)
-        case Ask.SUPERSEDE:
-            return _roll_back(decision, f"superseded by a newer release ({request.who})", now_s)
-        case Ask.PROMOTE:
-            if state.phase is Phase.INSTALLING:
-                told = f"{request.who} asked to promote: the candidate is not ready yet."
-                return decision.then(state, now_s, EventKind.ASK_REFUSED, told)
-            return _promote(decision, f"promoted early by {request.who}", now_s)
+def wanted_split(plan: Plan, state: RolloutState) -> TrafficSplit:
+    """Where the users belong in `state`."""
+    match state.phase:
+        case Phase.PROGRESSING | Phase.BAKING:
+            return plan.split(stage_of(plan, state), state.candidate)
+        case Phase.PROMOTING | Phase.PROMOTED:
+            return TrafficSplit.all_to(state.candidate)
+        case Phase.INSTALLING | Phase.ROLLING_BACK | Phase.ROLLED_BACK:
+            return TrafficSplit.all_to(state.candidate.other)
         case other:
             assert_never(other)
 
@@ -160,12 +97,11 @@ def _install(plan: Plan, decision: Decision, seen: Observation, now_s: float) ->
             return _roll_back(decision, f"the candidate cannot start: {candidate.detail}", now_s)
         if candidate.health is SlotHealth.READY:
             return _candidate_ready(plan, decision, seen, now_s)
-    if now_s - state.entered_at_s > plan.progress_deadline_s:
+    deadline_s = plan.rollout.progress_deadline_s
+    if now_s - state.entered_at_s > deadline_s:
         said = candidate.reason if isinstance(candidate, Unmeasured) else candidate.detail
         last = f" (last word: {said})" if said else ""
-        return _roll_back(
-            decision, f"the candidate was not ready within {plan.progress_deadline_s:g} s{last}", now_s
-        )
+        return _roll_back(decision, f"the candidate was not ready within {deadline_s:g} s{last}", now_s)
     return decision
 
 
@@ -177,8 +113,8 @@ def _count_traffic(decision: Decision, reading: Reading | Unmeasured) -> Decisio
     traffic = state.traffic
     if state.base is not None:
         try:
-            poll = between(state.base, reading, weight=1.0)
-            traffic = _with_poll(traffic, poll, reading.at_s - state.base.at_s)
+            poll = between(state.base, reading, weight=0.0)
+            traffic = with_poll(traffic, poll, reading.at_s - state.base.at_s)
         except CountersReset:
             traffic = Traffic()
     return replace(decision, state=replace(state, base=reading, traffic=traffic))
@@ -188,11 +124,39 @@ def _candidate_ready(plan: Plan, decision: Decision, seen: Observation, now_s: f
     state = decision.state
     if not state.has_stable:
         return _promote(decision, "the first release: the candidate is ready", now_s)
+    if state.paused:
+        return decision.holding("Paused.", now_s)
     if isinstance(seen.reading, Unmeasured):
-        return decision.holding(f"No stage starts unmeasured: {seen.reading.reason}", now_s)
-    told = decision.then(state, now_s, EventKind.CANDIDATE_READY, "The candidate is ready.")
-    gates = plan.fresh_gates(seen.reading.arms[Arm.STABLE])
-    return _enter_stage(plan, told, replace(told.state, gates=gates), 0, now_s)
+        held = decision.holding(f"No stage starts unmeasured: {seen.reading.reason}", now_s)
+        return _within_budgets(plan, held, now_s)
+    if missing_approvals(plan, state):
+        return _within_budgets(plan, _awaiting_approval(plan, decision, now_s), now_s)
+    ready = f"The candidate is ready. {_what_is_known(plan, state)}"
+    told = decision.then(state, now_s, EventKind.CANDIDATE_READY, ready)
+    gates = _fresh_gates(plan, seen.reading)
+    return _enter(plan, replace(told, state=replace(told.state, gates=gates)), 0, now_s)
+
+
+def _fresh_gates(plan: Plan, before: Reading) -> tuple[Gate, ...]:
+    """The gates before any poll; what stable counted `before` sharpens their bets."""
+    polls_a_minute = max(1, round(60 / plan.poll_s))
+    gates = (
+        fresh(spec, before, polls_a_minute, plan.dispersion.get(gate_name(spec), 1.0)) for spec in plan.gates
+    )
+    return tuple(gate for gate in gates if gate is not None)
+
+
+def _what_is_known(plan: Plan, state: RolloutState) -> str:
+    """What the gates start from, and what they take for granted where there is no history."""
+    rate = state.traffic.requests_per_s
+    traffic = f"{rate:,.3g} requests per second" if rate else "No traffic seen: the last stage's margins hold"
+    if not plan.dispersion:
+        return f"{traffic}. No earlier rollout shows how failures come: taken as independent of each other."
+    dispersed = {name: factor for name, factor in plan.dispersion.items() if factor > 1}
+    if not dispersed:
+        return f"{traffic}. Earlier rollouts show no bursts of failures."
+    factors = ", ".join(f"{name} {factor:.2g}" for name, factor in dispersed.items())
+    return f"{traffic}. Earlier rollouts show bursts, and counts are divided by so much: {factors}."
 
 
 # --- stages and bake -------------------------------------------------------------------
@@ -202,7 +166,7 @@ def _progress(plan: Plan, decision: Decision, seen: Observation, now_s: float) -
     state = decision.state
     if isinstance(seen.candidate, SlotStatus) and seen.candidate.health is SlotHealth.FAILED:
         return _roll_back(decision, f"the candidate died: {seen.candidate.detail}", now_s)
-    obstacle = _obstacle(state, seen)
+    obstacle = _obstacle(plan, state, seen)
     if obstacle is not None:
         # Nothing may be concluded from a poll in which the route was not what it should be.
         held = decision.holding(obstacle, now_s)
@@ -211,123 +175,190 @@ def _progress(plan: Plan, decision: Decision, seen: Observation, now_s: float) -
     if state.base is None:
         return _within_budgets(plan, replace(decision, state=replace(state, base=seen.reading)), now_s)
     try:
-        poll = between(state.base, seen.reading, state.weight_percent / 100)
-    except CountersReset as reset:
-        held = decision.holding(f"The counters began anew ({reset}): this poll is dropped.", now_s)
+        poll = poll_of(plan, state, seen.reading)
+    except (CountersReset, NotCounted) as error:
+        why = (
+            f"The counters began anew ({error}): this poll is dropped."
+            if isinstance(error, CountersReset)
+            else f"Nothing to compare: {error}."
+        )
+        held = decision.holding(why, now_s)
         return _within_budgets(plan, replace(held, state=replace(held.state, base=seen.reading)), now_s)
-    return _judge(plan, _measure(decision, poll, seen.reading, now_s), poll, now_s)
+    return _judge(plan, measure(plan, decision, seen, poll, now_s), poll, now_s)
 
 
-def _obstacle(state: RolloutState, seen: Observation) -> str | None:
+def _obstacle(plan: Plan, state: RolloutState, seen: Observation) -> str | None:
     """Why this tick's counts cannot be used, if so."""
     if isinstance(seen.split, Unmeasured):
         return f"The route cannot be read: {seen.split.reason}"
-    if not is_at(seen.split, state):
-        shown = 0 if seen.split is None else seen.split.weights.get(state.candidate, 0)
+    wanted = wanted_split(plan, state)
+    if seen.split != wanted:
+        shown, meant = _in_words(seen.split, state), _in_words(wanted, state)
         if state.base is None:
-            return f"Waiting for the route: the candidate has {shown} %, not yet {state.weight_percent} %."
-        return (
-            f"Somebody moved the route: the candidate has {shown} %, set to {state.weight_percent} % again."
-        )
+            return f"Waiting for the route: the candidate has {shown}, not yet {meant}."
+        return f"Somebody moved the route: the candidate has {shown}, set to {meant} again."
     if isinstance(seen.reading, Unmeasured):
         return f"The telemetry cannot be read: {seen.reading.reason}"
     return None
 
 
-def _measure(decision: Decision, poll: Poll, reading: Reading, now_s: float) -> Decision:
-    """Show `poll` to every gate."""
-    state = decision.state
-    assert state.base is not None
-    gates = tuple(gate.observe(poll) for gate in state.gates)
-    has_data = poll.candidate.requests > 0
-    measured = replace(
-        state,
-        base=reading,
-        gates=gates,
-        polls=state.polls + 1,
-        traffic=_with_poll(state.traffic, poll, reading.at_s - state.base.at_s),
-        measured_at_s=now_s if has_data else state.measured_at_s,
-    )
-    stage = "bake" if state.phase is Phase.BAKING else state.stage
-    shown = Measured(now_s, stage, poll, tuple(gate.reading() for gate in gates))
-    return replace(decision, state=measured, measured=shown)
+def _in_words(split: TrafficSplit | None, state: RolloutState) -> str:
+    if split is None:
+        return "0 %"
+    share = f"{split.weights.get(state.candidate, 0)} %"
+    copies = f" and {split.mirror_percent} % in copies" if split.mirror_percent else ""
+    chosen = " and chosen users" if split.match_to is state.candidate else ""
+    return f"{share}{copies}{chosen}"
 
 
 def _judge(plan: Plan, decision: Decision, poll: Poll, now_s: float) -> Decision:
     state, measured = decision.state, decision.measured
     assert measured is not None
+    if state.skewed_since_s is not None:
+        return _skewed(decision, now_s)
     baking = state.phase is Phase.BAKING
     judged = ruling(measured.gates, last=baking or plan.is_last(state.stage))
+    decision = _dry_runs_told(decision, now_s)
     if judged.verdict is Verdict.FAIL:
         return _roll_back(decision, judged.reason, now_s)
-    if poll.candidate.requests == 0:
+    unseen = measured.kind is not StageKind.PREVIEW and poll.candidate.requests == 0
+    if not unseen and judged.verdict is not Verdict.ERROR:
+        decision = replace(decision, state=replace(decision.state, measured_at_s=now_s))
+    if unseen:
         return _within_budgets(plan, decision.holding("No requests reach the candidate.", now_s), now_s)
-    decision = decision.holding("Paused." if state.paused else None, now_s)
+    if judged.verdict is Verdict.ERROR:
+        return _within_budgets(plan, decision.holding(f"A gate holds: {judged.reason}.", now_s), now_s)
     if state.paused:
-        return decision
+        return _within_budgets(plan, decision.holding("Paused.", now_s), now_s)
     if baking:
-        calm = all(reading.log_e_roll_back < math.log(SUSPICION_E) for reading in measured.gates)
-        baked = now_s - state.entered_at_s >= plan.bake_s and calm
-        return (
-            _promote(decision, "every gate passed, and the bake", now_s)
-            if baked
-            else _within_budgets(plan, decision, now_s)
-        )
+        return _baking(plan, decision, now_s)
+    missing = missing_approvals(plan, state)
+    if missing and (state.awaiting_approval or judged.verdict is Verdict.PASS):
+        return _within_budgets(plan, _awaiting_approval(plan, decision, now_s), now_s)
+    decision = decision.holding(None, now_s)
     if judged.verdict is not Verdict.PASS:
         return _within_budgets(plan, decision, now_s)
-    if plan.is_last(state.stage):
-        return _bake(plan, decision, now_s)
-    return _enter_stage(plan, decision, decision.state, state.stage + 1, now_s)
+    return _enter(plan, decision, state.stage + 1, now_s)
+
+
+def _baking(plan: Plan, decision: Decision, now_s: float) -> Decision:
+    decision = decision.holding(None, now_s)
+    state, measured = decision.state, decision.measured
+    assert measured is not None
+    deciding = [reading for reading in measured.gates if not reading.dry_run]
+    calm = all(reading.log_e_roll_back < math.log(SUSPICION_E) for reading in deciding)
+    checked = all(r.by_evidence or not r.asked or r.verdict is Verdict.PASS for r in deciding)
+    if now_s - state.entered_at_s >= plan.rollout.bake_s and calm and checked:
+        return _promote(decision, "every gate passed, and the bake", now_s)
+    return _within_budgets(plan, decision, now_s)
+
+
+def _skewed(decision: Decision, now_s: float) -> Decision:
+    """Requests do not come by the weight, so nothing may be concluded; users do not stay on such an arm."""
+    state = decision.state
+    assert state.skewed_since_s is not None
+    routed = state.routed
+    if now_s - state.skewed_since_s < SKEWED_FOR_S:
+        why = f"Every gate is frozen: requests do not come by the {state.weight_percent} % that was set."
+        return decision.holding(why, now_s)
+    came = f"{routed.candidate:,} of {routed.candidate + routed.stable:,} requests came to the candidate"
+    return _roll_back(
+        decision, f"{came}, set to {state.weight_percent} %: what cannot be counted cannot be compared", now_s
+    )
+
+
+def _dry_runs_told(decision: Decision, now_s: float) -> Decision:
+    """Each gate in dry run that would have rolled back is told once."""
+    assert decision.measured is not None
+    for reading in decision.measured.gates:
+        told = decision.state.dry_runs_told
+        if reading.dry_run and reading.verdict is Verdict.FAIL and reading.gate not in told:
+            state = replace(decision.state, dry_runs_told=(*told, reading.gate))
+            sentence = f"{reading.gate} would have rolled back, and is a dry run: {reading.sentence}."
+            decision = decision.then(state, now_s, EventKind.DRY_RUN_FAILED, sentence)
+    return decision
+
+
+def _awaiting_approval(plan: Plan, decision: Decision, now_s: float) -> Decision:
+    state = decision.state
+    names = " and ".join(missing_approvals(plan, state))
+    sentence = f"Waiting for a person: {names} is asked before {next_stage(plan, state)}."
+    kind = EventKind.HELD if state.awaiting_approval else EventKind.NEEDS_APPROVAL
+    awaiting = replace(decision, state=replace(state, awaiting_approval=True))
+    return awaiting.holding(sentence, now_s, kind)
 
 
 def _within_budgets(plan: Plan, decision: Decision, now_s: float) -> Decision:
     """The same place, unless its time is up."""
-    state = decision.state
-    if now_s - state.measured_at_s > plan.no_data_budget_s:
+    state, rollout = decision.state, plan.rollout
+    if now_s - state.measured_at_s > rollout.no_data_budget_s and not state.awaiting_approval:
         why = state.held or "no requests reached the candidate"
         return _roll_back(
-            decision, f"nothing could be measured for {plan.no_data_budget_s:g} s: {why}", now_s
+            decision, f"nothing could be measured for {rollout.no_data_budget_s:g} s: {why}", now_s
         )
-    if not state.paused and now_s - state.entered_at_s > plan.hold_budget_s:
-        return _roll_back(decision, f"still undecided after {plan.hold_budget_s:g} s in one stage", now_s)
+    if not state.paused and now_s - state.entered_at_s > rollout.hold_budget_s:
+        what = "nobody approved" if state.awaiting_approval else "still undecided"
+        return _roll_back(decision, f"{what} after {rollout.hold_budget_s:g} s in one stage", now_s)
     return decision
-
-
-def _with_poll(traffic: Traffic, poll: Poll, seconds: float) -> Traffic:
-    return Traffic(
-        traffic.requests + poll.candidate.requests + poll.stable.requests,
-        traffic.seconds + seconds,
-    )
 
 
 # --- the next phase --------------------------------------------------------------------
 
 
-def _enter_stage(plan: Plan, decision: Decision, state: RolloutState, stage: int, now_s: float) -> Decision:
-    margins = plan.margins(stage, state.traffic.requests_per_s)
-    weight = plan.stages[stage]
+def _enter(plan: Plan, decision: Decision, index: int, now_s: float) -> Decision:
+    """The stage at `index` of the plan, or the bake after the last."""
+    if index == len(plan.stages):
+        return _bake(plan, decision, now_s)
+    state, stage = decision.state, plan.stages[index]
+    margins = plan.margins(index, state.traffic.requests_per_s)
     entered = state.entering(
         Phase.PROGRESSING,
         now_s,
-        stage=stage,
-        weight_percent=weight,
-        gates=tuple(gate.for_stage(margins[gate.name]) for gate in state.gates),
+        stage=index,
+        weight_percent=stage.weight_percent,
+        gates=tuple(gate.for_stage(margins.get(gate.name, 0.0)) for gate in state.gates),
     )
     proof = ", ".join(f"{name} {margin:.2%}" for name, margin in margins.items())
-    sentence = f"Stage {stage + 1} of {len(plan.stages)}: {weight} % of the users (margins: {proof})."
+    within = f" (margins: {proof})" if proof else ""
+    sentence = f"Stage {index + 1} of {len(plan.stages)}: {_who(plan, stage)}{within}."
     return decision.then(entered, now_s, EventKind.STAGE_STARTED, sentence)
+
+
+def _who(plan: Plan, stage: RolloutStage) -> str:
+    """Who gets the candidate in `stage`, for people."""
+    rollout = plan.rollout
+    match stage.kind:
+        case StageKind.SHADOW:
+            percent = 0 if rollout.shadow is None else rollout.shadow.percent
+            return f"shadow, {percent} % of the requests are copied and nobody sees the candidate's answers"
+        case StageKind.PREVIEW:
+            return "preview, the candidate is there for testers alone"
+        case StageKind.WEIGHT:
+            drawn = ", drawn by user" if rollout.sticky is not None else ""
+            return f"{stage.weight_percent} % of the users{drawn}"
+        case StageKind.USERS:
+            assert rollout.users is not None
+            users = rollout.users
+            where = f"header {users.header}" if users.header else f"cookie {users.cookie}"
+            return f"the users with {users.value} in the {where}"
+        case StageKind.BAKE:
+            return "everybody"
+        case other:
+            assert_never(other)
 
 
 def _bake(plan: Plan, decision: Decision, now_s: float) -> Decision:
     state = decision.state
-    margins = plan.margins(state.stage, state.traffic.requests_per_s)
+    last = len(plan.stages) - 1
+    margins = plan.margins(last, state.traffic.requests_per_s) if plan.stages else {}
     entered = state.entering(
         Phase.BAKING,
         now_s,
-        weight_percent=100,
-        gates=tuple(gate.for_stage(margins[gate.name]) for gate in state.gates),
+        weight_percent=BAKE.weight_percent,
+        gates=tuple(gate.for_stage(margins.get(gate.name, 0.0)) for gate in state.gates),
     )
-    sentence = f"Bake: everybody for {plan.bake_s:g} s; stable stays ready to take them back."
+    bake_s = plan.rollout.bake_s
+    sentence = f"Bake: everybody for {bake_s:g} s; stable stays ready to take them back."
     return decision.then(entered, now_s, EventKind.BAKE_STARTED, sentence)
 
 

@@ -18,6 +18,7 @@ class EventKind(StrEnum):
     ASK_REFUSED = "ask_refused"
     NEEDS_APPROVAL = "needs_approval"  # a gate waits for a person's word
     APPROVED = "approved"
+    DRY_RUN_FAILED = "dry_run_failed"  # a gate that decides nothing would have rolled back
     BAKE_STARTED = "bake_started"
     ROLLING_BACK = "rolling_back"
     PROMOTING = "promoting"

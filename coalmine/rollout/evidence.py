@@ -63,7 +63,8 @@ class Reading:
     anew and no difference may be taken across it.
     `arms` counts what users asked, by the arm that answered them. `mirrored` counts what reached each
     arm while requests are mirrored, copies included, whoever saw the answer; None where the proxy
-    cannot tell. `answers` lacks an arm whose servers could not be read.
+    cannot tell. `answers` lacks an arm whose servers could not be read; `missing` says why it or
+    `pairs` is, in sentences for people.
     """
 
     at_s: float
@@ -72,6 +73,7 @@ class Reading:
     mirrored: Mapping[Arm, Counters] | None = None
     answers: Mapping[Arm, Answers] = field(default_factory=dict)
     pairs: Pairs | None = None
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,42 +86,140 @@ class ArmCounts:
 
 
 @dataclass(frozen=True)
+class AnswerCounts:
+    """What one arm's model servers answered between two polls; `within` counts rows per score bound."""
+
+    within: tuple[int, ...] = ()
+    labels: int = 0
+    loss: float = 0.0
+
+
+@dataclass(frozen=True)
+class PairCounts:
+    compared: int
+    different: int
+
+
+@dataclass(frozen=True)
 class Poll:
     """The counts of both arms between two readings, at one constant weight.
 
-    weight: the candidate's intended share of the requests, in (0, 1]. 1 means that stable
-        had no traffic: no bet between two arms can be made.
+    weight: the candidate's intended share of the requests, in [0, 1]. 1 means that stable
+        has no traffic, and 0 that the candidate has none: no bet between two arms can be made.
     bounds_s: the duration bounds that `ArmCounts.within` counts, ascending.
+    realised: which arm a request came to was not drawn by the weight, so that bets rest on the requests
+        that came, and a poll in which an arm had none shows nothing.
+    mirrored: the counts hold copies, whose answers nobody saw.
+    answers: of the arms whose servers went on counting; a server that was started again is left out.
+    unread: the arms whose servers could not be read.
+    pairs: None where nothing compares the two answers to one request.
     """
 
     weight: float
     candidate: ArmCounts
     stable: ArmCounts
     bounds_s: tuple[float, ...] = ()
+    realised: bool = False
+    mirrored: bool = False
+    answers: Mapping[Arm, AnswerCounts] = field(default_factory=dict)
+    score_bounds: tuple[float, ...] = ()
+    unread: tuple[Arm, ...] = ()
+    pairs: PairCounts | None = None
+
+
+class Counted(StrEnum):
+    """Which requests of a reading are compared, and how they came to their arms."""
+
+    BY_WEIGHT = "by_weight"  # users' requests, each drawn by the weight
+    AS_CAME = "as_came"  # users' requests, by who their users are
+    MIRRORED = "mirrored"  # requests and their copies
 
 
 class CountersReset(Exception):
     """The counters began anew between two readings: take the later as the new base."""
 
 
-def between(before: Reading, after: Reading, weight: float) -> Poll:
+class NotCounted(Exception):
+    """The telemetry does not count what is to be compared; says what."""
+
+
+def between(before: Reading, after: Reading, weight: float, counted: Counted = Counted.BY_WEIGHT) -> Poll:
     """The counts from `before` to `after`.
+
+    Answers and pairs are counted by others than the proxy, who may begin anew while its counters go on:
+    then theirs are left out of this poll, and the proxy's failures still count.
 
     Raises:
         CountersReset: another epoch, or a counter that went down.
+        NotCounted: copies are to be compared, and the proxy does not count them.
     """
     if before.epoch != after.epoch:
         raise CountersReset(f"epoch {before.epoch} became {after.epoch}")
-    counts = {arm: _difference(before.arms[arm], after.arms[arm]) for arm in Arm}
-    bounds = tuple(bound for bound, _ in after.arms[Arm.STABLE].durations)
-    return Poll(weight, counts[Arm.CANDIDATE], counts[Arm.STABLE], bounds)
+    earlier, later = _requests(before, counted), _requests(after, counted)
+    candidate, stable = (_difference(earlier[arm], later[arm]) for arm in Arm)
+    return Poll(
+        weight=weight,
+        candidate=candidate,
+        stable=stable,
+        bounds_s=tuple(bound for bound, _ in later[Arm.STABLE].durations),
+        realised=counted is not Counted.BY_WEIGHT,
+        mirrored=counted is Counted.MIRRORED,
+        answers=_answers(before, after),
+        score_bounds=_score_bounds(after),
+        unread=tuple(arm for arm in Arm if arm not in after.answers),
+        pairs=_pairs(before.pairs, after.pairs),
+    )
+
+
+def _requests(reading: Reading, counted: Counted) -> Mapping[Arm, Counters]:
+    if counted is not Counted.MIRRORED:
+        return reading.arms
+    if reading.mirrored is None:
+        raise NotCounted("the proxy does not count mirrored requests")
+    return reading.mirrored
 
 
 def _difference(before: Counters, after: Counters) -> ArmCounts:
-    # A histogram that has not been filled yet is absent, which differs from a reset.
-    earlier = dict(before.durations)
-    within = tuple(count - earlier.get(bound, 0) for bound, count in after.durations)
-    difference = ArmCounts(after.requests - before.requests, after.failures - before.failures, within)
-    if min(difference.requests, difference.failures, *within, 0) < 0:
+    difference = ArmCounts(
+        after.requests - before.requests,
+        after.failures - before.failures,
+        _grown(before.durations, after.durations),
+    )
+    if min(difference.requests, difference.failures, *difference.within, 0) < 0:
         raise CountersReset("a counter went down")
     return difference
+
+
+def _grown(before: tuple[tuple[float, int], ...], after: tuple[tuple[float, int], ...]) -> tuple[int, ...]:
+    # A histogram that has not been filled yet is absent, which differs from a reset.
+    earlier = dict(before)
+    return tuple(count - earlier.get(bound, 0) for bound, count in after)
+
+
+def _answers(before: Reading, after: Reading) -> dict[Arm, AnswerCounts]:
+    known = (arm for arm in Arm if arm in before.answers and arm in after.answers)
+    counts = ((arm, _answered(before.answers[arm], after.answers[arm])) for arm in known)
+    return {arm: counted for arm, counted in counts if counted is not None}
+
+
+def _answered(before: Answers, after: Answers) -> AnswerCounts | None:
+    """None across a restart: what the server counted before it died is not known to the end."""
+    counts = AnswerCounts(
+        _grown(before.scores, after.scores), after.labels - before.labels, after.loss - before.loss
+    )
+    anew = before.epoch != after.epoch or min(counts.labels, counts.loss, *counts.within, 0) < 0
+    return None if anew else counts
+
+
+def _score_bounds(reading: Reading) -> tuple[float, ...]:
+    """The bounds by which both arms count; none where they count by others, and cannot be compared."""
+    bounds = {tuple(bound for bound, _ in answers.scores) for answers in reading.answers.values()}
+    return bounds.pop() if len(bounds) == 1 else ()
+
+
+def _pairs(before: Pairs | None, after: Pairs | None) -> PairCounts | None:
+    if before is None or after is None:
+        return None
+    counts = PairCounts(after.compared - before.compared, after.different - before.different)
+    anew = before.epoch != after.epoch or min(counts.compared, counts.different) < 0
+    return PairCounts(0, 0) if anew else counts

@@ -17,6 +17,8 @@ LOOK_EVERY_S = 1.0
 FIRST_PAUSE_S = 1.0
 # A rollout that nobody watches is to be driven again within a minute, whatever went wrong before.
 LONGEST_PAUSE_S = 30.0
+# A hundred that begin at once would look at once ever after, all of them in each other's way.
+BEGINNINGS_APART_S = 0.02
 STEADY_AFTER_S = 60.0  # what was driven for so long starts again with the first pause
 
 
@@ -101,6 +103,7 @@ class Fleet:
         for name in self.find(self.under_way):
             if name not in self._driven and self._pause(name).until_s <= now_s:
                 self._begin(name, now_s)
+                self.halting.wait(BEGINNINGS_APART_S)
 
     @property
     def under_way(self) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""What a rollout will do, fixed before it starts: weights, margins, budgets.
+"""What a rollout will do, fixed before it starts: stages, who gets the candidate in each, margins.
 
 A stage's margin is the smallest regression that the stage must rule out before more users
 follow. Early stages need little proof because little is at risk: the margin of `errors` allows
@@ -8,98 +8,261 @@ about `HARM_PER_S` excess failures per second at the next weight.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, assert_never
 
-from coalmine.rollout.evidence import Counters
-from coalmine.rollout.gates import Gate, errors, latency
-from coalmine.spec import GateSpec, Rollout
-from coalmine.statistics.eprocess import Null
+from coalmine.errors import Unsupported
+from coalmine.rollout.ports import Match, Routing, TrafficSplit, UserKey
+from coalmine.rollout_spec import (
+    AgreementSpec,
+    ApprovalSpec,
+    ErrorsSpec,
+    GateSpec,
+    LatencySpec,
+    PredictionsSpec,
+    QualitySpec,
+    QuerySpec,
+    Rollout,
+    UserKeySpec,
+    WebhookSpec,
+    gate_name,
+)
+from coalmine.slots import Slot
 
 HARM_PER_S = 0.25  # excess failed requests per second that a stage may leave undetected
 WIDEST_MARGIN = 0.2
 
-ERRORS_MARGIN = 0.0025
-# A tenth of what people feel as at once (0.1 s: Miller 1968, Nielsen 1993); a quick model takes less.
-FAST_MS = 10.0
-LATENCY_MARGINS = (0.05, 0.02, 0.003)  # the last three stages; earlier ones take the first
+# Of the last three stages; earlier ones take the first. The last stage's is the gate's own margin.
+EARLIER_LATENCY_MARGINS = (0.05, 0.02)
+EARLIER_PREDICTIONS_MARGINS = (0.08, 0.04)
+
+
+class StageKind(StrEnum):
+    SHADOW = "shadow"  # requests are copied to the candidate, nobody sees what it answers
+    PREVIEW = "preview"  # the candidate is there for testers alone
+    WEIGHT = "weight"  # a share of the requests, or of the users where they are sticky
+    USERS = "users"  # those users who carry the plan's header or cookie
+    BAKE = "bake"  # everybody; stable stays ready to take them back
+
+
+@dataclass(frozen=True)
+class RolloutStage:
+    """weight_percent: the candidate's share of those requests that no header or cookie decides."""
+
+    kind: StageKind
+    weight_percent: int
+
+    def __str__(self) -> str:
+        match self.kind:
+            case StageKind.SHADOW:
+                return "shadow"
+            case StageKind.PREVIEW:
+                return "preview"
+            case StageKind.WEIGHT:
+                return f"{self.weight_percent} %"
+            case StageKind.USERS:
+                return "chosen users"
+            case StageKind.BAKE:
+                return "bake"
+            case other:
+                assert_never(other)
+
+
+BAKE = RolloutStage(StageKind.BAKE, 100)
+
+_SEEN = (StageKind.WEIGHT, StageKind.USERS, StageKind.BAKE)  # by users
+
+_CHECKS = (QuerySpec, WebhookSpec)
+_ASKED: Mapping[StageKind, tuple[type, ...]] = {
+    StageKind.SHADOW: (ErrorsSpec, LatencySpec, PredictionsSpec, AgreementSpec, *_CHECKS),
+    StageKind.PREVIEW: _CHECKS,
+    StageKind.WEIGHT: (ErrorsSpec, LatencySpec, PredictionsSpec, QualitySpec, *_CHECKS),
+    StageKind.USERS: (ErrorsSpec, LatencySpec, PredictionsSpec, QualitySpec, *_CHECKS),
+    # Latency and scores are another load's and another hour's there than those they were compared with.
+    StageKind.BAKE: (ErrorsSpec, QualitySpec, *_CHECKS),
+}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Weights in percent, seconds elsewhere; see `coalmine.spec.Rollout`."""
+    """
+    timeout_s: after which an unanswered request has failed (`serving.timeout_s` of the model).
+    dispersion: by gate, how many requests are worth one independent one, from stable's earlier
+        rollouts; a gate that is not there has no history.
+    """
 
-    stages: tuple[int, ...]
-    bake_s: float
-    poll_s: float
-    hold_budget_s: float
-    no_data_budget_s: float
-    progress_deadline_s: float
-    gates: tuple[GateSpec, ...]
+    rollout: Rollout
+    timeout_s: float = 2.0
+    dispersion: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, spec: Rollout) -> Plan:
-        return cls(
-            stages=spec.stages,
-            bake_s=spec.bake_s,
-            poll_s=spec.poll_s,
-            hold_budget_s=spec.hold_budget_s,
-            no_data_budget_s=spec.no_data_budget_s,
-            progress_deadline_s=spec.progress_deadline_s,
-            gates=spec.gates,
-        )
+    def of(
+        cls, rollout: Rollout, timeout_s: float = 2.0, dispersion: Mapping[str, float] | None = None
+    ) -> Plan:
+        return cls(rollout, timeout_s, dispersion or {})
+
+    @cached_property
+    def stages(self) -> tuple[RolloutStage, ...]:
+        """Those before the bake; none where nothing is asked before it."""
+        shadow = () if self.rollout.shadow is None else (RolloutStage(StageKind.SHADOW, 0),)
+        match self.rollout.strategy:
+            case "canary":
+                return (*shadow, *(RolloutStage(StageKind.WEIGHT, w) for w in self.rollout.stages))
+            case "ab":
+                return (*shadow, RolloutStage(StageKind.USERS, 0))
+            case "blue-green":
+                preview = RolloutStage(StageKind.PREVIEW, 0)
+                waits = any(isinstance(gate, ApprovalSpec) for gate in self.gates)
+                return (*shadow, preview) if waits or self.asked(preview) else shadow
+            case other:
+                assert_never(other)
+
+    @property
+    def gates(self) -> tuple[GateSpec, ...]:
+        return self.rollout.gates
+
+    @property
+    def poll_s(self) -> float:
+        return self.rollout.poll_s
 
     def is_last(self, stage: int) -> bool:
-        return stage == len(self.stages) - 1
+        """Whether everybody is the next to get the candidate: what is asked for then is the most."""
+        return all(later.kind is StageKind.PREVIEW for later in self.stages[stage + 1 :])
 
-    def margins(self, stage: int, requests_per_s: float) -> Mapping[str, float]:
-        """Each gate's promote margin in `stage`, by gate name; `requests_per_s` over both arms."""
-        return {gate.gate: self._margin(gate, stage, requests_per_s) for gate in self.gates}
+    def stage_at(self, index: int) -> RolloutStage:
+        """The stage at `index`; after the last, the bake."""
+        return self.stages[index] if index < len(self.stages) else BAKE
 
-    def _margin(self, gate: GateSpec, stage: int, requests_per_s: float) -> float:
-        match gate.gate:
-            case "errors":
-                final = gate.margin or ERRORS_MARGIN
-                next_weight = 1.0 if self.is_last(stage) else self.stages[stage + 1] / 100
-                if requests_per_s <= 0:
-                    return final
-                return min(max(HARM_PER_S / (requests_per_s * next_weight), final), WIDEST_MARGIN)
-            case "latency":
-                before_the_end = len(self.stages) - 1 - stage
-                usual = LATENCY_MARGINS[max(0, len(LATENCY_MARGINS) - 1 - before_the_end)]
-                final = gate.margin or LATENCY_MARGINS[-1]
-                return final if before_the_end == 0 else max(usual, final)
+    def asked(self, stage: RolloutStage) -> frozenset[str]:
+        """The names of the gates that are asked in `stage`, approvals not among them."""
+        return frozenset(gate_name(gate) for gate in self.gates if isinstance(gate, _ASKED[stage.kind]))
 
-    def fresh_gates(self, history: Counters) -> tuple[Gate, ...]:
-        """The gates before any poll; stable's `history` sharpens their bets, never their validity."""
-        polls_a_minute = max(1, round(60 / self.poll_s))
-        return tuple(_gate(spec, history, polls_a_minute) for spec in self.gates)
+    def approvals_before(self, index: int) -> tuple[str, ...]:
+        """The names of the approvals without which the stage at `index` (after the last: the bake) must
+        not begin."""
+        stage = self.stage_at(index)
+        wanted: set[object] = set()
+        if stage.kind is StageKind.BAKE:
+            wanted.add("bake")
+        if stage.kind is StageKind.WEIGHT:
+            wanted.add(stage.weight_percent)
+        if stage.kind in _SEEN and not any(each.kind in _SEEN for each in self.stages[:index]):
+            wanted.add("start")
+        asked = (gate for gate in self.gates if isinstance(gate, ApprovalSpec) and not gate.dry_run)
+        return tuple(gate_name(gate) for gate in asked if gate.before in wanted)
 
+    # --- where requests go -------------------------------------------------------------
 
-def _gate(spec: GateSpec, history: Counters, polls_a_minute: int) -> Gate:
-    match spec.gate:
-        case "errors":
-            null = _widened(errors.ROLL_BACK, spec)
-            return errors.ErrorsGate.start(null, history=history, polls_per_start=polls_a_minute)
-        case "latency":
-            null = _widened(latency.ROLL_BACK, spec)
-            fast_ms = FAST_MS if spec.fast_ms is None else spec.fast_ms
-            return latency.LatencyGate.start(
-                null, history=history, polls_per_start=polls_a_minute, fast_s=fast_ms / 1000
+    def split(self, stage: RolloutStage, candidate: Slot) -> TrafficSplit:
+        rollout, stable = self.rollout, candidate.other
+        match stage.kind:
+            case StageKind.SHADOW:
+                percent = 0 if rollout.shadow is None else rollout.shadow.percent
+                return TrafficSplit({stable: 100, candidate: 0}, mirror_percent=percent)
+            case StageKind.PREVIEW:
+                return TrafficSplit.all_to(stable)
+            case StageKind.WEIGHT:
+                sticky = None if rollout.sticky is None else _key(rollout.sticky)
+                weights = {candidate: stage.weight_percent, stable: 100 - stage.weight_percent}
+                return TrafficSplit(weights, sticky=sticky)
+            case StageKind.USERS:
+                assert rollout.users is not None
+                match = Match(_key(rollout.users), rollout.users.value)
+                return TrafficSplit({stable: 100, candidate: 0}, match=match, match_to=candidate)
+            case StageKind.BAKE:
+                return TrafficSplit.all_to(candidate)
+            case other:
+                assert_never(other)
+
+    def needs(self) -> frozenset[Routing]:
+        """What the router must be able to do besides weights."""
+        needs = set()
+        if self.rollout.shadow is not None:
+            needs.add(Routing.MIRROR)
+        if self.rollout.users is not None:
+            needs.add(Routing.MATCH)
+        if self.rollout.sticky is not None:
+            by_cookie = self.rollout.sticky.cookie is not None
+            needs.add(Routing.STICKY_COOKIE if by_cookie else Routing.STICKY_HEADER)
+        return frozenset(needs)
+
+    def require(self, supported: frozenset[Routing], router: str) -> None:
+        """
+        Raises:
+            Unsupported: `router` cannot do what the plan needs.
+        """
+        lacking = sorted(self.needs() - supported)
+        if lacking:
+            keys = {Routing.MIRROR: "shadow", Routing.MATCH: "users"}
+            named = ", ".join(f"`{keys.get(each, 'sticky')}` ({each})" for each in lacking)
+            raise Unsupported(
+                f"the router {router} of this environment cannot do what `rollout` in model.yaml asks for: "
+                f"{named}. Take it out, or deliver to an environment whose router can."
             )
 
+    # --- margins -----------------------------------------------------------------------
 
-def _widened(null: Null, spec: GateSpec) -> Null:
-    """`null` with what the model's owner allows instead."""
-    ratio = null.ratio if spec.worst_ratio is None else spec.worst_ratio
-    delta = null.delta if spec.worst_difference is None else spec.worst_difference
-    return Null(ratio, delta)
+    def margins(self, stage: int, requests_per_s: float) -> Mapping[str, float]:
+        """The promote margins of the gates asked in `stage`, by name; `requests_per_s` over both arms."""
+        asked = self.asked(self.stages[stage])
+        margins = {
+            gate_name(gate): self._margin(gate, stage, requests_per_s)
+            for gate in self.gates
+            if gate_name(gate) in asked
+        }
+        return {name: margin for name, margin in margins.items() if margin is not None}
+
+    def _margin(self, gate: GateSpec, stage: int, requests_per_s: float) -> float | None:
+        match gate:
+            case ErrorsSpec():
+                if requests_per_s <= 0:
+                    return gate.margin
+                allowed = HARM_PER_S / (requests_per_s * self._next_share(stage))
+                return max(gate.margin, min(allowed, WIDEST_MARGIN))
+            case LatencySpec():
+                return max(gate.margin, self._earlier(stage, EARLIER_LATENCY_MARGINS))
+            case PredictionsSpec():
+                return max(gate.margin, self._earlier(stage, EARLIER_PREDICTIONS_MARGINS))
+            case QualitySpec():
+                return gate.margin
+            case AgreementSpec() | QuerySpec() | WebhookSpec() | ApprovalSpec():
+                return None
+            case other:
+                assert_never(other)
+
+    def _next_share(self, stage: int) -> float:
+        """The share of the requests that is at stake after `stage`; all, where nobody knows it."""
+        following = self.stage_at(stage + 1)
+        return following.weight_percent / 100 if following.kind is StageKind.WEIGHT else 1.0
+
+    def _earlier(self, stage: int, margins: tuple[float, ...]) -> float:
+        """What is enough in `stage` because other stages follow; 0 where everybody does."""
+        follow = sum(later.kind is not StageKind.PREVIEW for later in self.stages[stage + 1 :])
+        return margins[max(0, len(margins) - follow)] if follow else 0.0
+
+    # --- as saved ----------------------------------------------------------------------
+
+    def to_json(self) -> dict[str, Any]:
+        """Law: `Plan.from_json(p.to_json()) == p`."""
+        return {
+            "rollout": self.rollout.model_dump(mode="json", exclude_unset=True),
+            "timeout_s": self.timeout_s,
+            "dispersion": dict(self.dispersion),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Plan:
+        """
+        Raises:
+            pydantic.ValidationError: no plan that this coalmine could have made.
+        """
+        return cls(Rollout.model_validate(content["rollout"]), content["timeout_s"], content["dispersion"])
 
 
-def gate_from_json(content: dict[str, object]) -> Gate:
-    match content["name"]:
-        case "errors":
-            return errors.ErrorsGate.from_json(content)
-        case "latency":
-            return latency.LatencyGate.from_json(content)
-        case other:
-            raise ValueError(f"unknown gate in a saved rollout: {other}")
+def _key(spec: UserKeySpec) -> UserKey:
+    if spec.header is not None:
+        return UserKey("header", spec.header)
+    assert spec.cookie is not None
+    return UserKey("cookie", spec.cookie)

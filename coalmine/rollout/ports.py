@@ -196,8 +196,9 @@ class Journal(Protocol):
     def append_event(self, event: Mapping[str, object]) -> None:
         """One line of the rollout's story, never twice (same `sequence`)."""
 
-    def append_poll(self, poll: Mapping[str, object]) -> None:
-        """One poll's counts, with which every decision can be recomputed; never twice (same `sequence`)."""
+    def append_tick(self, tick: Mapping[str, object]) -> None:
+        """All that was seen in one tick, with which every decision can be recomputed; never twice (same
+        `sequence`)."""
 
     def take_requests(self) -> Sequence[Request]:
         """What people asked since the last call, oldest first."""

@@ -7,7 +7,7 @@ intent: a runner that starts where another one died makes the saved state true a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from coalmine.errors import (
@@ -18,10 +18,13 @@ from coalmine.errors import (
     TelemetryUnavailable,
 )
 from coalmine.rollout import engine
-from coalmine.rollout.engine import Decision, Measured, Observation, Unmeasured
-from coalmine.rollout.evidence import ArmCounts, Reading
+from coalmine.rollout.decision import Decision, Observation, Unmeasured
+from coalmine.rollout.evidence import Reading
+from coalmine.rollout.measuring import stage_of
 from coalmine.rollout.plan import Plan
 from coalmine.rollout.ports import (
+    Check,
+    CheckResult,
     Clock,
     Journal,
     Reconciler,
@@ -31,32 +34,41 @@ from coalmine.rollout.ports import (
     TrafficRouter,
     TrafficSplit,
 )
+from coalmine.rollout.replay import fold
 from coalmine.rollout.state import Phase, RolloutState
+from coalmine.rollout.ticks import Beginning, Happening, Tick, fingerprint, measured_to_json, tick_to_json
 from coalmine.slots import Slots
 
 
 @dataclass(frozen=True)
 class Ports:
+    """checks: by the name of the plan's gate that asks each."""
+
     router: TrafficRouter
     telemetry: Telemetry
     reconciler: Reconciler
     journal: Journal
     record: Record
     clock: Clock
+    checks: Mapping[str, Check] = field(default_factory=dict)
 
 
-def run(plan: Plan, slots: Slots, ports: Ports) -> RolloutState:
+def run(plan: Plan, slots: Slots, ports: Ports, *, asked_by: str = "", again: bool = False) -> RolloutState:
     """Drive the rollout of `slots.candidate` to its end and return its last state.
 
+    asked_by, again: who sends the release, and whether it was turned away here before; told at the start.
+
     Raises:
+        Unsupported: the environment's router cannot do what the plan asks for.
         AlreadyRunning: another runner holds this model's route.
         RouteConflict: another controller owns the route.
         ReconcilerUnavailable: the slots could not be handed over at the start.
         RemoteUnavailable: the users are where they should be, but the closing commit could not
             be pushed within the plan's no-data budget; run again to finish.
     """
+    plan.require(ports.router.supports(), type(ports.router).__name__)
     with ports.journal.lease():
-        state = _resume_or_begin(plan, slots, ports)
+        state = _resume_or_begin(plan, slots, ports, asked_by, again)
         if not state.phase.ended:
             ports.reconciler.reconcile(slots)
         while not state.phase.ended:
@@ -76,7 +88,7 @@ def finish_record(plan: Plan, ports: Ports) -> RolloutState:
     with ports.journal.lease():
         saved = ports.journal.load()
         assert saved is not None
-        state = _resumed(saved, ports)
+        state = _resumed(plan, saved, ports)
         while not state.phase.ended:
             state = _close(plan, state, ports)
             if not state.phase.ended:
@@ -86,37 +98,40 @@ def finish_record(plan: Plan, ports: Ports) -> RolloutState:
 
 def step(plan: Plan, state: RolloutState, ports: Ports) -> RolloutState:
     """One tick."""
-    seen = _observe(state, ports)
-    decision = engine.decide(plan, state, seen, ports.clock.now_s())
-    _save(decision, ports.journal)
-    there = _set_split(decision.state, seen, ports)
-    if decision.state.phase in (Phase.PROMOTING, Phase.ROLLING_BACK) and there:
-        return _close(plan, decision.state, ports)
-    return decision.state
+    seen = _observe(plan, state, ports)
+    state = _take(plan, state, _tick(state, ports, Happening.SEEN, seen=seen), ports)
+    there = _set_split(plan, state, seen, ports)
+    if state.phase in (Phase.PROMOTING, Phase.ROLLING_BACK) and there:
+        return _close(plan, state, ports)
+    return state
 
 
-def _resume_or_begin(plan: Plan, slots: Slots, ports: Ports) -> RolloutState:
+def _resume_or_begin(plan: Plan, slots: Slots, ports: Ports, asked_by: str, again: bool) -> RolloutState:
     saved = ports.journal.load()
     if saved is not None:
-        return _resumed(saved, ports)
+        return _resumed(plan, saved, ports)
     assert slots.candidate is not None
-    now_s = ports.clock.now_s()
-    state = RolloutState.begin(slots.candidate, has_stable=slots.stable is not None, now_s=now_s)
-    decision = engine.begin(plan, state, now_s)
-    _save(decision, ports.journal)
-    return decision.state
+    beginning = Beginning(slots.candidate, slots.stable is not None, asked_by, again)
+    return _take(plan, None, _tick(None, ports, Happening.BEGUN, beginning=beginning), ports)
 
 
-def _resumed(saved: Mapping[str, Any], ports: Ports) -> RolloutState:
+def _resumed(plan: Plan, saved: Mapping[str, Any], ports: Ports) -> RolloutState:
     _tell(saved["outbox"], ports.journal)
-    # Nobody knows what the route did while no runner was there: measure from now on.
-    return replace(RolloutState.from_json(saved["state"]), base=None)
+    state = RolloutState.from_json(saved["state"])
+    if state.phase.ended:
+        return state
+    return _take(plan, state, _tick(state, ports, Happening.RESUMED), ports)
 
 
-def _observe(state: RolloutState, ports: Ports) -> Observation:
+# --- observe ---------------------------------------------------------------------------
+
+
+def _observe(plan: Plan, state: RolloutState, ports: Ports) -> Observation:
     # Asked first: a request that arrives while the ports are read waits for the next tick.
     requests = ports.journal.take_requests()
-    return Observation(_split(ports), _candidate(state, ports), _reading(state, ports), requests)
+    return Observation(
+        _split(ports), _candidate(state, ports), _reading(state, ports), requests, _checks(plan, state, ports)
+    )
 
 
 def _split(ports: Ports) -> TrafficSplit | Unmeasured | None:
@@ -140,31 +155,68 @@ def _reading(state: RolloutState, ports: Ports) -> Reading | Unmeasured:
         return Unmeasured(str(error))
 
 
-def _save(decision: Decision, journal: Journal) -> None:
+def _checks(plan: Plan, state: RolloutState, ports: Ports) -> Mapping[str, CheckResult]:
+    if state.phase not in (Phase.PROGRESSING, Phase.BAKING):
+        return {}
+    asked = plan.asked(stage_of(plan, state))
+    now_s = ports.clock.now_s()
+    return {name: check.look(state.candidate, now_s) for name, check in ports.checks.items() if name in asked}
+
+
+# --- decide and save -------------------------------------------------------------------
+
+
+def _tick(
+    state: RolloutState | None,
+    ports: Ports,
+    what: Happening,
+    *,
+    beginning: Beginning | None = None,
+    seen: Observation | None = None,
+    why: str = "",
+) -> Tick:
+    sequence = 0 if state is None else state.ticks
+    return Tick(sequence, ports.clock.now_s(), what, beginning, seen, why)
+
+
+def _take(plan: Plan, state: RolloutState | None, tick: Tick, ports: Ports) -> RolloutState:
+    """Decide on `tick`, and save."""
+    decision = fold(plan, state, tick)
+    _save(tick, decision, ports.journal)
+    return decision.state
+
+
+def _save(tick: Tick, decision: Decision, journal: Journal) -> None:
     """The intent, and with it what is yet to be told: killed here, the next runner tells it."""
-    polls = [] if decision.measured is None else [_poll_to_json(decision.state, decision.measured)]
-    outbox = {"events": [event.to_json() for event in decision.events], "polls": polls}
+    line = tick_to_json(tick) | {"state": fingerprint(decision.state)}
+    if decision.measured is not None:
+        line["poll"] = measured_to_json(decision.measured)
+    outbox = {"events": [event.to_json() for event in decision.events], "ticks": [line]}
     journal.save({"state": decision.state.to_json(), "outbox": outbox})
     _tell(outbox, journal)
 
 
 def _tell(outbox: Mapping[str, Sequence[Mapping[str, object]]], journal: Journal) -> None:
     """What was told already has its sequence number there, and is not repeated."""
-    for poll in outbox["polls"]:
-        journal.append_poll(poll)
+    for tick in outbox["ticks"]:
+        journal.append_tick(tick)
     for event in outbox["events"]:
         journal.append_event(event)
 
 
-def _set_split(state: RolloutState, seen: Observation, ports: Ports) -> bool:
-    """Ask for the state's weight where the route shows another. Returns whether the route shows it."""
-    if engine.is_at(seen.split, state):
+# --- act -------------------------------------------------------------------------------
+
+
+def _set_split(plan: Plan, state: RolloutState, seen: Observation, ports: Ports) -> bool:
+    """Ask for the state's split where the route shows another. Returns whether the route shows it."""
+    wanted = engine.wanted_split(plan, state)
+    if seen.split == wanted:
         return True
     if not state.has_stable and state.weight_percent == 0:
         return True  # a first release: there is nobody to send users to yet
     try:
-        ports.router.set_split(TrafficSplit.canary(state.candidate, state.weight_percent))
-        return engine.is_at(ports.router.observed_split(), state)
+        ports.router.set_split(wanted)
+        return ports.router.observed_split() == wanted
     except (RouterUnavailable, RouteConflict):
         return False  # seen again in the next tick, which says so
 
@@ -176,42 +228,7 @@ def _close(plan: Plan, state: RolloutState, ports: Ports) -> RolloutState:
         else:
             ports.record.reject(state.reason)
     except RemoteUnavailable as error:
-        now_s = ports.clock.now_s()
-        if now_s - state.entered_at_s > plan.no_data_budget_s:
+        if ports.clock.now_s() - state.entered_at_s > plan.rollout.no_data_budget_s:
             raise
-        held = Decision(state).holding(
-            f"The users are where they should be; the record waits: {error}", now_s
-        )
-        _save(held, ports.journal)
-        return held.state
-    ended = engine.recorded(state, ports.clock.now_s())
-    _save(ended, ports.journal)
-    return ended.state
-
-
-def _poll_to_json(state: RolloutState, measured: Measured) -> dict[str, object]:
-    poll = measured.poll
-    return {
-        "sequence": state.polls - 1,
-        "at_s": measured.at_s,
-        "stage": measured.stage,
-        "weight_percent": round(poll.weight * 100),
-        "candidate": _counts_to_json(poll.candidate),
-        "stable": _counts_to_json(poll.stable),
-        "bounds_s": list(poll.bounds_s),
-        "gates": [
-            {
-                "gate": reading.gate,
-                "log_e_roll_back": reading.log_e_roll_back,
-                "log_e_promote": reading.log_e_promote,
-                "candidate": reading.candidate,
-                "stable": reading.stable,
-                "sentence": reading.sentence,
-            }
-            for reading in measured.gates
-        ],
-    }
-
-
-def _counts_to_json(counts: ArmCounts) -> dict[str, object]:
-    return {"requests": counts.requests, "failures": counts.failures, "within": list(counts.within)}
+        return _take(plan, state, _tick(state, ports, Happening.UNRECORDED, why=str(error)), ports)
+    return _take(plan, state, _tick(state, ports, Happening.RECORDED), ports)

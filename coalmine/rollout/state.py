@@ -6,13 +6,19 @@ Sufficient statistics only. Law: `RolloutState.from_json(s.to_json()) == s`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from coalmine.rollout.evidence import Arm, Counters, Reading
-from coalmine.rollout.gates import Gate
-from coalmine.rollout.plan import gate_from_json
+from coalmine.rollout.evidence import Reading
+from coalmine.rollout.gates import Gate, kinds
+from coalmine.rollout.ports import Request
+from coalmine.rollout.written import (
+    reading_from_json,
+    reading_to_json,
+    request_from_json,
+    request_to_json,
+)
 from coalmine.slots import Slot
 
 
@@ -48,6 +54,15 @@ class Traffic:
 
 
 @dataclass(frozen=True)
+class Routed:
+    """Requests of both arms counted at one weight, and in how many seconds."""
+
+    candidate: int = 0
+    stable: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class RolloutState:
     """
     stage: index into the plan's stages; meaningful while PROGRESSING and after.
@@ -55,7 +70,12 @@ class RolloutState:
     base: the reading that the next poll's counts start from; None: take a new one first.
     entered_at_s: when this phase, or this stage, began.
     measured_at_s: when candidate traffic was last measured.
+    routed: how requests came in this stage; skewed_since_s: since when that is not by its weight.
     held: why the stage does not move on, for people; None when nothing holds it.
+    approvals: the gates that people approved, each with who did.
+    awaiting_approval: whether this stage lacks nothing but an approval, which people were told.
+    obeyed: the last requests of people; the journal may give them again.
+    dry_runs_told: the gates in dry run of which it was told that they would have rolled back.
     reason: why it ended, or is ending, as it does.
     """
 
@@ -68,12 +88,19 @@ class RolloutState:
     weight_percent: int = 0
     base: Reading | None = None
     traffic: Traffic = Traffic()
+    routed: Routed = Routed()
+    skewed_since_s: float | None = None
     gates: tuple[Gate, ...] = ()
     paused: bool = False
     held: str | None = None
+    approvals: tuple[tuple[str, str], ...] = ()
+    awaiting_approval: bool = False
+    obeyed: tuple[Request, ...] = ()
+    dry_runs_told: tuple[str, ...] = ()
     reason: str = ""
     events: int = 0  # how many were told so far
     polls: int = 0  # how many the gates have seen so far
+    ticks: int = 0  # how many the journal keeps so far
 
     @classmethod
     def begin(cls, candidate: Slot, *, has_stable: bool, now_s: float) -> RolloutState:
@@ -82,26 +109,42 @@ class RolloutState:
     def entering(self, phase: Phase, now_s: float, **changes: Any) -> RolloutState:
         """`phase` from now on; a changed weight needs a new base, since no poll may straddle it."""
         return replace(
-            self, phase=phase, entered_at_s=now_s, measured_at_s=now_s, held=None, base=None, **changes
+            self,
+            phase=phase,
+            entered_at_s=now_s,
+            measured_at_s=now_s,
+            base=None,
+            routed=Routed(),
+            skewed_since_s=None,
+            held=None,
+            awaiting_approval=False,
+            **changes,
         )
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "candidate": self.candidate,
+            "candidate": self.candidate.value,
             "has_stable": self.has_stable,
-            "phase": self.phase,
+            "phase": self.phase.value,
             "entered_at_s": self.entered_at_s,
             "measured_at_s": self.measured_at_s,
             "stage": self.stage,
             "weight_percent": self.weight_percent,
-            "base": None if self.base is None else _reading_to_json(self.base),
-            "traffic": {"requests": self.traffic.requests, "seconds": self.traffic.seconds},
-            "gates": [gate.to_json() for gate in self.gates],
+            "base": None if self.base is None else reading_to_json(self.base),
+            "traffic": asdict(self.traffic),
+            "routed": asdict(self.routed),
+            "skewed_since_s": self.skewed_since_s,
+            "gates": [kinds.to_json(gate) for gate in self.gates],
             "paused": self.paused,
             "held": self.held,
+            "approvals": [list(approval) for approval in self.approvals],
+            "awaiting_approval": self.awaiting_approval,
+            "obeyed": [request_to_json(request) for request in self.obeyed],
+            "dry_runs_told": list(self.dry_runs_told),
             "reason": self.reason,
             "events": self.events,
             "polls": self.polls,
+            "ticks": self.ticks,
         }
 
     @classmethod
@@ -112,31 +155,12 @@ class RolloutState:
                 **content,
                 "candidate": Slot(content["candidate"]),
                 "phase": Phase(content["phase"]),
-                "base": None if base is None else _reading_from_json(base),
+                "base": None if base is None else reading_from_json(base),
                 "traffic": Traffic(**content["traffic"]),
-                "gates": tuple(gate_from_json(gate) for gate in content["gates"]),
+                "routed": Routed(**content["routed"]),
+                "gates": tuple(kinds.from_json(gate) for gate in content["gates"]),
+                "approvals": tuple((name, who) for name, who in content["approvals"]),
+                "obeyed": tuple(request_from_json(request) for request in content["obeyed"]),
+                "dry_runs_told": tuple(content["dry_runs_told"]),
             }
         )
-
-
-def _reading_to_json(reading: Reading) -> dict[str, Any]:
-    return {
-        "at_s": reading.at_s,
-        "epoch": reading.epoch,
-        "arms": {
-            arm.value: {
-                "requests": counters.requests,
-                "failures": counters.failures,
-                "durations": [list(bucket) for bucket in counters.durations],
-            }
-            for arm, counters in reading.arms.items()
-        },
-    }
-
-
-def _reading_from_json(content: Mapping[str, Any]) -> Reading:
-    arms = {
-        Arm(name): Counters(c["requests"], c["failures"], tuple((le, n) for le, n in c["durations"]))
-        for name, c in content["arms"].items()
-    }
-    return Reading(content["at_s"], content["epoch"], arms)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coalmine.audit.about import About, rollout_id
-from coalmine.audit.journal import FileJournal, begin
+from coalmine.audit.journal import FileJournal, begin, keep_plan
 from coalmine.manifest import (
     Comparison,
     DatasetVersion,
@@ -26,6 +26,8 @@ from coalmine.manifest import (
     Trigger,
 )
 from coalmine.rollout.events import Event, EventKind
+from coalmine.rollout.plan import Plan
+from coalmine.rollout_spec import Rollout
 from coalmine.spec import Task
 
 STARTED_AT_S = 1_365_040_800.0  # 2013-04-04 02:00:00 UTC
@@ -100,16 +102,17 @@ class _Teller:
             self.seen[arm][1] += failures
         self._bet(arms["candidate"])
         self.polls += 1
-        self.journal.append_poll(
-            {
-                "sequence": self.polls - 1,
-                "at_s": self.now_s,
-                "stage": stage,
-                "weight_percent": self.weight,
-                **arms,
-                "bounds_s": list(BOUNDS_S),
-                "gates": [self._gate("errors"), self._gate("latency")],
-            }
+        poll = {
+            "sequence": self.polls - 1,
+            "at_s": self.now_s,
+            "stage": stage,
+            "weight_percent": self.weight,
+            **arms,
+            "bounds_s": list(BOUNDS_S),
+            "gates": [self._gate("errors"), self._gate("latency")],
+        }
+        self.journal.append_tick(
+            {"sequence": self.polls - 1, "at_s": self.now_s, "what": "seen", "poll": poll}
         )
 
     def _bet(self, counts: dict[str, object]) -> None:
@@ -154,6 +157,7 @@ class _Teller:
 
 def write_rollout(repository: Path, fake: FakeRollout) -> Path:
     folder = begin(repository, fake.about)
+    keep_plan(folder, Plan.of(Rollout(stages=STAGES, bake_s=20)))
     teller = _Teller(fake, FileJournal(folder))
     teller.event(EventKind.STARTED, "Started: 5 % → 25 % → 50 %, then a bake of 20 s at 100 %.")
     teller.state("installing")

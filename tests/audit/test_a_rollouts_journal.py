@@ -11,15 +11,15 @@ from coalmine.audit.story import Course, read_story
 from coalmine.rollout.plan import Plan
 from coalmine.rollout.ports import Ask, Request, TrafficSplit
 from coalmine.rollout.runner import run
+from coalmine.rollout_spec import ErrorsSpec, LatencySpec, Rollout
 from coalmine.slots import Slot
-from coalmine.spec import GateSpec, Rollout
 from tests.audit.fake_rollouts import FakeRollout, make_manifest
 from tests.simulators.world import ArmBehaviour, World, upgrade_slots
 
 SPEC = Rollout(
     stages=(5, 25, 50),
     bake_s=10,
-    gates=(GateSpec(gate="errors", margin=0.02), GateSpec(gate="latency", margin=0.05)),
+    gates=(ErrorsSpec(margin=0.02), LatencySpec(margin=0.05)),
 )
 
 

@@ -138,8 +138,8 @@ def test_an_edited_line_stops_and_is_named(journal: FileJournal, tmp_path: Path)
 
 
 def test_a_poll_of_another_shape_stops_and_is_named(journal: FileJournal, tmp_path: Path) -> None:
-    journal.append_poll({"sequence": 0, "at_s": 1.0})
-    with pytest.raises(IntegrityError, match=r"polls\.jsonl .* 'stage'"):
+    journal.append_tick({"sequence": 0, "at_s": 1.0, "poll": {}})
+    with pytest.raises(IntegrityError, match=r"ticks\.jsonl .* 'stage'"):
         read_polls(folder_of(tmp_path))
 
 

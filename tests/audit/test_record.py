@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from coalmine.audit.closing import Ending, dump_record, pack_polls, parse_record, record_folder, to_record
+from coalmine.audit.closing import (
+    Ending,
+    dump_record,
+    pack_ticks,
+    parse_record,
+    record_folder,
+    to_record,
+    unpack_polls,
+    unpack_ticks,
+)
+from coalmine.audit.journal import read_polls
 from coalmine.audit.record import closing_commit
 from coalmine.audit.story import read_story
 from coalmine.errors import Conflict, IntegrityError, RemoteUnavailable
@@ -126,16 +136,14 @@ def test_the_record_adds_up_to_the_polls(serving: World) -> None:
     folder = serving.promote(GOOD)
     path = serving.top / record_folder(MODEL, GOOD.about.id)
     record = parse_record((path / "rollout.yaml").read_text(), "rollout.yaml")
-    polls = [
-        json.loads(line) for line in gzip.decompress((path / "polls.jsonl.gz").read_bytes()).splitlines()
-    ]
-    assert [poll["sequence"] for poll in polls] == list(range(len(read_story(folder).polls)))
+    polls = unpack_polls((path / "ticks.jsonl.gz").read_bytes(), "ticks.jsonl.gz")
+    assert [poll.sequence for poll in polls] == list(range(len(read_story(folder).polls)))
     for key in ("requests", "failures"):
-        measured = sum(poll["candidate"][key] for poll in polls)
+        measured = sum(getattr(poll.candidate, key) for poll in polls)
         assert getattr(record.exposure, key) == measured
         assert sum(getattr(stage.candidate, key) for stage in record.stages) == measured
         assert sum(getattr(stage.stable, key) for stage in record.stages) == sum(
-            p["stable"][key] for p in polls
+            getattr(poll.stable, key) for poll in polls
         )
 
 
@@ -168,10 +176,23 @@ def test_an_edited_record_is_refused_by_name() -> None:
         parse_record("id: 1", "models/x/rollout.yaml")
 
 
-def test_the_packed_polls_do_not_depend_on_when_or_in_which_order_they_were_written(tmp_path: Path) -> None:
+def test_the_polls_of_an_older_record_are_read_as_well(tmp_path: Path) -> None:
     folder = write_rollout(tmp_path, GOOD)
-    packed = pack_polls(folder)
-    lines = (folder / "polls.jsonl").read_text().splitlines()
-    (folder / "polls.jsonl").write_text("\n".join(reversed(lines)) + "\n")
-    assert pack_polls(folder) == packed
+    polls = [json.loads(line)["poll"] for line in (folder / "ticks.jsonl").read_text().splitlines()]
+    older = gzip.compress("".join(json.dumps(poll) + "\n" for poll in polls).encode())
+    assert unpack_polls(older, "polls.jsonl.gz") == read_polls(folder)
+
+
+@pytest.mark.parametrize("packed", [b"no gzip", gzip.compress(b"no json\n")])
+def test_a_damaged_record_of_ticks_is_named(packed: bytes) -> None:
+    with pytest.raises(IntegrityError, match=r"x/ticks\.jsonl\.gz"):
+        unpack_ticks(packed, "x/ticks.jsonl.gz")
+
+
+def test_the_packed_ticks_do_not_depend_on_when_or_in_which_order_they_were_written(tmp_path: Path) -> None:
+    folder = write_rollout(tmp_path, GOOD)
+    packed = pack_ticks(folder)
+    lines = (folder / "ticks.jsonl").read_text().splitlines()
+    (folder / "ticks.jsonl").write_text("\n".join(reversed(lines)) + "\n")
+    assert pack_ticks(folder) == packed
     assert packed[4:8] == b"\0\0\0\0"  # gzip's time stamp

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from coalmine.audit.journal import FileJournal, begin
-from coalmine.audit.report import render, write_report
+from coalmine.audit.report import Commits, render, write_report
 from coalmine.audit.story import read_story
 from coalmine.errors import NotFound
 from coalmine.manifest import LookupTable
@@ -23,7 +23,7 @@ RUNNING = FakeRollout(ends=False)
 
 
 def page_of(folder: Path) -> str:
-    return render(read_story(folder), make_manifest())
+    return render(read_story(folder), make_manifest(), Commits())
 
 
 def words(page: str) -> str:
@@ -107,11 +107,12 @@ def test_each_stages_promote_evidence_is_drawn_against_its_own_bound(tmp_path: P
 
 def test_a_gate_that_could_not_measure_leaves_a_gap_and_no_broken_chart(tmp_path: Path) -> None:
     folder = write_rollout(tmp_path, RUNNING)
-    lines = (folder / "polls.jsonl").read_text().splitlines()
-    poll = json.loads(lines[-1])
+    lines = (folder / "ticks.jsonl").read_text().splitlines()
+    tick = json.loads(lines[-1])
+    poll = tick["poll"]
     poll["gates"][0]["log_e_roll_back"] = poll["gates"][0]["log_e_promote"] = math.nan
     poll["gates"][1]["log_e_roll_back"] = math.inf
-    (folder / "polls.jsonl").write_text("\n".join([*lines[:-1], json.dumps(poll)]) + "\n")
+    (folder / "ticks.jsonl").write_text("\n".join([*lines[:-1], json.dumps(tick)]) + "\n")
     page = page_of(folder)
     assert not re.search(r'points="[^"]*(nan|inf)', page)
 
@@ -151,7 +152,7 @@ def test_the_page_names_the_lookups_that_were_released_with_the_model(tmp_path: 
         dataset="weather", md5="ef" * 16, key=("origin", "hour"), columns=(), missing="null", files=()
     )
     manifest = make_manifest().model_copy(update={"lookups": (table,)})
-    page = render(read_story(write_rollout(tmp_path, FakeRollout())), manifest)
+    page = render(read_story(write_rollout(tmp_path, FakeRollout())), manifest, Commits())
     assert f"Lookup by origin, hour weather {'ef' * 16}" in words(page)
 
 

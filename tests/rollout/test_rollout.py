@@ -14,8 +14,8 @@ from coalmine.rollout.plan import Plan
 from coalmine.rollout.ports import Ask, Request, TrafficSplit
 from coalmine.rollout.runner import run
 from coalmine.rollout.state import Phase, RolloutState
+from coalmine.rollout_spec import ErrorsSpec, LatencySpec, Rollout
 from coalmine.slots import Slot
-from coalmine.spec import GateSpec, Rollout
 from tests.simulators.world import World, first_slots, upgrade_slots
 
 SPEC = Rollout(
@@ -24,7 +24,7 @@ SPEC = Rollout(
     hold_budget_s=900,
     no_data_budget_s=60,
     progress_deadline_s=30,
-    gates=(GateSpec(gate="errors", margin=0.01), GateSpec(gate="latency", margin=0.05)),
+    gates=(ErrorsSpec(margin=0.01), LatencySpec(margin=0.05)),
 )
 PLAN = Plan.of(SPEC)
 
@@ -296,7 +296,7 @@ def _kill_at(world: World, deadly: int) -> None:
 
     for port, names in (
         (world.router, ("set_split", "observed_split")),
-        (world.journal, ("save", "append_event", "append_poll")),
+        (world.journal, ("save", "append_event", "append_tick")),
         (world.record, ("promote", "reject")),
     ):
         for name in names:

@@ -22,7 +22,7 @@ from coalmine.errors import (
     TelemetryUnavailable,
 )
 from coalmine.rollout.evidence import Arm, Counters, Reading
-from coalmine.rollout.ports import Request, SlotHealth, SlotStatus, TrafficSplit
+from coalmine.rollout.ports import Request, Routing, SlotHealth, SlotStatus, TrafficSplit
 from coalmine.rollout.runner import Ports
 from coalmine.slots import Slot, SlotRelease, Slots
 
@@ -87,6 +87,10 @@ class SimulatedRouter:
         self.history: list[int] = []  # what was set, as green's percent
         self.deaf = False
         self.down = False
+        self.supported = frozenset(Routing)
+
+    def supports(self) -> frozenset[Routing]:
+        return self.supported
 
     def set_split(self, split: TrafficSplit) -> None:
         if self.down:
@@ -186,7 +190,7 @@ class SimulatedReconciler:
 class MemoryJournal:
     state: dict[str, Any] | None = None
     events: list[Mapping[str, Any]] = field(default_factory=list)
-    polls: list[Mapping[str, Any]] = field(default_factory=list)
+    ticks: list[Mapping[str, Any]] = field(default_factory=list)
     asked: list[Request] = field(default_factory=list)
     held: bool = False
 
@@ -210,9 +214,13 @@ class MemoryJournal:
         if event["sequence"] not in [told["sequence"] for told in self.events]:
             self.events.append(event)
 
-    def append_poll(self, poll: Mapping[str, Any]) -> None:
-        if poll["sequence"] not in [told["sequence"] for told in self.polls]:
-            self.polls.append(poll)
+    def append_tick(self, tick: Mapping[str, Any]) -> None:
+        if tick["sequence"] not in [told["sequence"] for told in self.ticks]:
+            self.ticks.append(tick)
+
+    @property
+    def polls(self) -> list[Mapping[str, Any]]:
+        return [tick["poll"] for tick in self.ticks if "poll" in tick]
 
     def take_requests(self) -> Sequence[Request]:
         taken, self.asked = self.asked, []

@@ -8,10 +8,13 @@ from stage to stage; promote evidence starts anew with each.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 from coalmine.rollout.evidence import Poll
+from coalmine.statistics.comparison import Comparison
+from coalmine.statistics.eprocess import TwoArmCounts
 
 
 class Verdict(enum.StrEnum):
@@ -29,6 +32,12 @@ class GateReading:
     log_e_promote: evidence, in nats, that the candidate is not worse by more than the stage's margin.
     candidate, stable: the observed rates of this rollout, None before any request.
     sentence: for people, e.g. "7 of 82 requests failed on the candidate, 0 of 1,640 on stable".
+    verdict: what follows from it for this gate alone. A gate says it itself where it could not measure, and
+        a check always; for the rest `combine.judged` does.
+    by_evidence: False of a check: it has a verdict and no e-values.
+    asked: whether this stage asks it. What it showed against the candidate before counts all the same.
+    dry_run: it is measured and told, and decides nothing.
+    numbers: what else there is to show.
     """
 
     gate: str
@@ -37,6 +46,11 @@ class GateReading:
     candidate: float | None
     stable: float | None
     sentence: str
+    verdict: Verdict | None = None
+    by_evidence: bool = True
+    asked: bool = True
+    dry_run: bool = False
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 class Gate(Protocol):
@@ -58,3 +72,12 @@ class Gate(Protocol):
     def to_json(self) -> dict[str, object]:
         """Sufficient statistics only, a few kB. Law: `from_json(g.to_json()) == g`."""
         ...
+
+
+def bet(comparison: Comparison, counts: TwoArmCounts, poll: Poll) -> Comparison:
+    """`comparison` after `counts` of the requests in `poll`."""
+    if poll.realised:
+        return comparison.with_realised_poll(counts)
+    if poll.weight == 0:
+        return comparison.with_counted(counts)
+    return comparison.with_poll(counts, poll.weight)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,31 +42,80 @@ def ruling(readings: Sequence[GateReading], last: bool) -> Ruling:
 
     last: this is the bake, or the last stage before it, which ask for more evidence.
     """
-    if not readings:
+    deciding = [r for r in readings if not r.dry_run]
+    asked = [r for r in deciding if r.asked]
+    failed = _roll_back(deciding)
+    if failed is not None:
+        return failed
+    unmeasured = next((r for r in asked if not _is_measured(r)), None)
+    if unmeasured is not None:
+        return Ruling(
+            Verdict.ERROR, unmeasured.gate, f"{unmeasured.gate} could not be measured: {unmeasured.sentence}"
+        )
+    if not deciding:
         return Ruling(Verdict.INCONCLUSIVE, None, "no gate has a reading yet")
-    unmeasured = [r for r in readings if math.isnan(r.log_e_roll_back) or math.isnan(r.log_e_promote)]
-    measured = [r for r in readings if r not in unmeasured]
-
-    if measured:
-        worst = max(measured, key=lambda r: r.log_e_roll_back)
-        # An unmeasured gate counts as an e-value of 0, so that it can only make a false alarm rarer.
-        log_mean = mean_log_e(measured) + math.log(len(measured) / len(readings))
-        if log_mean >= math.log(ROLL_BACK_E):
-            why = f"{_odds(log_mean)} that it is worse; {ROLL_BACK_E:g} to 1 rolls back"
-            return Ruling(Verdict.FAIL, worst.gate, f"{worst.sentence} ({why})")
-    if unmeasured:
-        return Ruling(Verdict.ERROR, unmeasured[0].gate, f"{unmeasured[0].gate} could not be measured")
-    if worst.log_e_roll_back >= math.log(SUSPICION_E):
+    evidence = [r for r in asked if r.by_evidence]
+    worst = max(evidence, key=lambda r: r.log_e_roll_back, default=None)
+    if worst is not None and worst.log_e_roll_back >= math.log(SUSPICION_E):
         why = f"{_odds(worst.log_e_roll_back)} that it is worse; {SUSPICION_E:g} to 1 holds the stage"
         return Ruling(Verdict.INCONCLUSIVE, worst.gate, f"{worst.sentence} ({why})")
-
-    least = min(readings, key=lambda r: r.log_e_promote)
-    needed = LAST_PROMOTE_E if last else PROMOTE_E
+    waiting = next((r for r in asked if not r.by_evidence and r.verdict is not Verdict.PASS), None)
+    if waiting is not None:
+        return Ruling(Verdict.INCONCLUSIVE, waiting.gate, waiting.sentence)
+    if not evidence:
+        passed = "every check passed" if asked else "nothing is asked here"
+        return Ruling(Verdict.PASS, None, passed)
+    least = min(evidence, key=lambda r: r.log_e_promote)
+    needed = _needed(last)
     convinced = least.log_e_promote >= math.log(needed)
     why = f"{_odds(least.log_e_promote)} that it is good enough; {needed:g} to 1 goes on"
     return Ruling(
         Verdict.PASS if convinced else Verdict.INCONCLUSIVE, least.gate, f"{least.sentence} ({why})"
     )
+
+
+def judged(readings: Sequence[GateReading], last: bool) -> tuple[GateReading, ...]:
+    """Each reading with the verdict that follows from it alone, as one of so many gates."""
+    gates = sum(r.by_evidence and not r.dry_run for r in readings)
+    return tuple(replace(r, verdict=_verdict(r, max(gates, 1), last)) for r in readings)
+
+
+def _verdict(reading: GateReading, gates: int, last: bool) -> Verdict:
+    if reading.verdict is not None:
+        return reading.verdict
+    if not _is_measured(reading):
+        return Verdict.ERROR
+    if reading.log_e_roll_back - math.log(gates) >= math.log(ROLL_BACK_E):
+        return Verdict.FAIL
+    suspects = reading.log_e_roll_back >= math.log(SUSPICION_E)
+    convinced = reading.log_e_promote >= math.log(_needed(last))
+    return Verdict.PASS if convinced and not suspects else Verdict.INCONCLUSIVE
+
+
+def _roll_back(deciding: Sequence[GateReading]) -> Ruling | None:
+    check = next((r for r in deciding if r.asked and r.verdict is Verdict.FAIL), None)
+    if check is not None:
+        return Ruling(Verdict.FAIL, check.gate, check.sentence)
+    evidence = [r for r in deciding if r.by_evidence]
+    known = [r for r in evidence if not math.isnan(r.log_e_roll_back)]
+    if not known:
+        return None
+    # A gate without a number counts as an e-value of 0, so that it can only make a false alarm rarer.
+    log_mean = mean_log_e(known) + math.log(len(known) / len(evidence))
+    if log_mean < math.log(ROLL_BACK_E):
+        return None
+    worst = max(known, key=lambda r: r.log_e_roll_back)
+    why = f"{_odds(log_mean)} that it is worse; {ROLL_BACK_E:g} to 1 rolls back"
+    return Ruling(Verdict.FAIL, worst.gate, f"{worst.sentence} ({why})")
+
+
+def _is_measured(reading: GateReading) -> bool:
+    unknown = math.isnan(reading.log_e_roll_back) or math.isnan(reading.log_e_promote)
+    return reading.verdict is not Verdict.ERROR and not unknown
+
+
+def _needed(last: bool) -> float:
+    return LAST_PROMOTE_E if last else PROMOTE_E
 
 
 def mean_log_e(readings: Sequence[GateReading]) -> float:

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from coalmine.rollout.evidence import ArmCounts, Counters, Poll
-from coalmine.rollout.gates import GateReading
+from coalmine.rollout.gates import GateReading, bet
+from coalmine.rollout_spec import ErrorsSpec
 from coalmine.statistics import saved
 from coalmine.statistics.comparison import Comparison
 from coalmine.statistics.eprocess import Null, TwoArmCounts
 
-# 5 % and .02 points worse than stable is no reason to roll back.
-ROLL_BACK = Null(ratio=1.05, delta=0.0002)
+_USUAL = ErrorsSpec()
+ROLL_BACK = Null(_USUAL.worst_ratio, _USUAL.worst_difference)
 PROMOTE_RATIO = 1.25
 
 
@@ -33,6 +34,8 @@ class ErrorsGate:
         promote_ratio: float = PROMOTE_RATIO,
         history: Counters | None = None,
         polls_per_start: int = 30,
+        dispersion: float = 1.0,
+        name: str = "errors",
     ) -> Self:
         """The gate before its first stage.
 
@@ -40,10 +43,11 @@ class ErrorsGate:
         history: what stable counted before the rollout; makes the gate faster, never laxer.
         polls_per_start: the polls in a minute; a fault that starts late is looked for afresh
             from each.
+        dispersion: how many requests are worth one independent one.
         """
         known = history or Counters(0, 0)
         before = TwoArmCounts(0, known.requests, (0,), (known.failures,))
-        return cls(Comparison.start(roll_back, promote_ratio, before, polls_per_start))
+        return cls(Comparison.start(roll_back, promote_ratio, before, polls_per_start, dispersion), name)
 
     def for_stage(self, margin: float) -> Self:
         return replace(self, comparison=self.comparison.for_stage(margin))
@@ -55,7 +59,7 @@ class ErrorsGate:
             (_failures(poll.candidate),),
             (_failures(poll.stable),),
         )
-        return replace(self, comparison=self.comparison.with_poll(counts, poll.weight))
+        return replace(self, comparison=bet(self.comparison, counts, poll))
 
     def reading(self) -> GateReading:
         return GateReading(

@@ -25,25 +25,21 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from coalmine.rollout.evidence import ArmCounts, Counters, Poll
-from coalmine.rollout.gates import GateReading
+from coalmine.rollout.gates import GateReading, bet
+from coalmine.rollout.gates.bounds import ENOUGH, nearest
+from coalmine.rollout_spec import LatencySpec
 from coalmine.statistics import saved
 from coalmine.statistics.comparison import Comparison
 from coalmine.statistics.eprocess import Null, TwoArmCounts
 
-# A tenth and .05 points more slow requests than stable are no reason to roll back.
-ROLL_BACK = Null(ratio=1.1, delta=0.0005)
+_USUAL = LatencySpec()
+ROLL_BACK = Null(_USUAL.worst_ratio, _USUAL.worst_difference)
 PROMOTE_RATIO = 1.5
 
 ALL = 1.0  # the candidate's weight in the bake
 
 # The shares of slower requests that the bounds should have, about evenly spread in log-odds.
 _WANTED_SHARES = (0.5, 0.2, 0.08, 0.03, 0.01, 0.003)
-
-# A bound tells something when stable is slower than it now and then, but not most of the time.
-_RAREST, _COMMONEST = 0.001, 0.6
-
-# Fewer stable requests than this do not show which share of them is slower than a bound.
-_ENOUGH_REQUESTS = 200
 
 
 @dataclass(frozen=True)
@@ -72,6 +68,8 @@ class LatencyGate:
         history: Counters | None = None,
         polls_per_start: int = 30,
         fast_s: float = 0.0,
+        dispersion: float = 1.0,
+        name: str = "latency",
     ) -> Self:
         """The gate before its first stage.
 
@@ -79,17 +77,21 @@ class LatencyGate:
         history: what stable counted before the rollout; makes the gate faster, never laxer.
         polls_per_start: the polls in a minute; a fault that starts late is looked for afresh
             from each.
+        dispersion: how many requests are worth one independent one.
         """
         known = history or Counters(0, 0)
         bounds_s = tuple(bound_s for bound_s, _ in known.durations)
         within = tuple(count for _, count in known.durations)
         requests, slower = _slower(ArmCounts(known.requests, known.failures, within), bounds_s)
         return cls(
-            Comparison.start(roll_back, promote_ratio, _nothing(len(_WANTED_SHARES)), polls_per_start),
+            Comparison.start(
+                roll_back, promote_ratio, _nothing(len(_WANTED_SHARES)), polls_per_start, dispersion
+            ),
             _finite(bounds_s),
             _nothing(len(slower)),
             TwoArmCounts(0, requests, (0,) * len(slower), slower),
             fast_s=fast_s,
+            name=name,
         )
 
     def for_stage(self, margin: float) -> Self:
@@ -106,7 +108,7 @@ class LatencyGate:
         if not gate.bounds:
             return counted
         bet_on = _at(counts, gate.bounds)
-        return replace(counted, comparison=gate.comparison.with_poll(bet_on, poll.weight))
+        return replace(counted, comparison=bet(gate.comparison, bet_on, poll))
 
     def reading(self) -> GateReading:
         by_event = self.comparison.roll_back.log_e_by_event
@@ -128,11 +130,11 @@ class LatencyGate:
         return saved.from_json(cls, data)
 
     def _with_bounds_chosen(self) -> Self:
-        enough = self.slower.stable_requests >= _ENOUGH_REQUESTS
+        enough = self.slower.stable_requests >= ENOUGH
         known = self.slower if enough else self.history
-        if known.stable_requests < _ENOUGH_REQUESTS:
+        if known.stable_requests < ENOUGH:
             return self
-        bounds = _chosen(known.stable_requests, known.stable, self._first())
+        bounds = nearest(known.stable_requests, known.stable, _WANTED_SHARES, self._first())
         comparison = self.comparison.with_events(_at(self.slower, bounds), _at(self.history, bounds))
         return replace(self, comparison=comparison, bounds=bounds)
 
@@ -157,22 +159,6 @@ class LatencyGate:
         return (
             f"slower than {bound}: {100 * candidate:.1f} % on the candidate, {100 * stable:.1f} % on stable"
         )
-
-
-def _chosen(requests: float, slower: tuple[float, ...], first: int) -> tuple[int, ...]:
-    """For each wanted share, the bound whose share is nearest to it in log-odds; some may repeat.
-    None before `first` is chosen."""
-    shares = [(i, slower[i] / requests) for i in range(first, len(slower))]
-    telling = [i for i, share in shares if _RAREST <= share <= _COMMONEST]
-    # Bounds that are too far apart leave none between: then the first that stable seldom exceeds,
-    # or, when stable exceeds them all, the last.
-    seldom = [i for i, share in shares if share < _RAREST]
-    candidates = telling or seldom[:1] or [len(slower) - 1]
-    odds = {i: math.log((slower[i] + 0.5) / (requests - slower[i] + 0.5)) for i in candidates}
-    return tuple(
-        min(candidates, key=lambda i: abs(odds[i] - math.log(share / (1 - share))))
-        for share in _WANTED_SHARES
-    )
 
 
 def _counts(poll: Poll) -> TwoArmCounts:
