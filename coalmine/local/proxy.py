@@ -16,9 +16,10 @@ from coalmine.durable import replace_json
 from coalmine.errors import MachineUnready
 from coalmine.local.supervisor import PROXY
 from coalmine.reconcilers.process_files import ProcessSpec
+from coalmine.routers import routes
 from coalmine.routers.envoy import USERS
-from coalmine.routers.xds import ROUTES, XdsFiles
-from coalmine.telemetry.scrape import ACCESS_LOG, STATS
+from coalmine.routers.xds import CONNECT_TIMEOUT_S, ROUTES, XdsFiles
+from coalmine.telemetry.access_log import COPIES, REQUESTS, STATS, access_log
 
 _API = "type.googleapis.com/envoy"
 
@@ -81,28 +82,34 @@ def _bootstrap(users: dict[str, Any], admin_port: int, files: XdsFiles) -> dict[
         "node": {"id": "coalmine", "cluster": "coalmine"},
         "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin_port}}},
         **STATS,
+        "bootstrap_extensions": [
+            _typed("envoy.bootstrap.internal_listener", "bootstrap.internal_listener.v3.InternalListener", {})
+        ],
         "dynamic_resources": {"cds_config": _watched(files.clusters_path)},
         "static_resources": {
+            "clusters": [_COPIES_CLUSTER],
             "listeners": [
                 {
                     "name": USERS,
                     "address": users,
                     # Else two Envoys could listen on one address and share its users between them.
                     "enable_reuse_port": False,
-                    "filter_chains": [{"filters": [_connection_manager(files.routes_path)]}],
-                }
-            ]
+                    "filter_chains": [{"filters": [_users(files.routes_path)]}],
+                },
+                {
+                    "name": routes.COPIES,
+                    "internal_listener": {},
+                    "filter_chains": [{"filters": [_copies()]}],
+                },
+            ],
         },
     }
 
 
-def _connection_manager(routes: Path) -> dict[str, Any]:
-    return {
-        "name": "envoy.filters.network.http_connection_manager",
-        "typed_config": {
-            "@type": f"{_API}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-            "stat_prefix": USERS,
-            "codec_type": "AUTO",
+def _users(routes_path: Path) -> dict[str, Any]:
+    return _connection_manager(
+        USERS,
+        {
             # Users quote the id of a request when they send its label: they are told it, and one of
             # their own is passed on as it is.
             "generate_request_id": True,
@@ -113,17 +120,72 @@ def _connection_manager(routes: Path) -> dict[str, Any]:
                     "pack_trace_reason": False,
                 }
             },
-            "rds": {"route_config_name": ROUTES, "config_source": _watched(routes)},
-            "access_log": [ACCESS_LOG],
+            "rds": {"route_config_name": ROUTES, "config_source": _watched(routes_path)},
+            "access_log": [access_log(REQUESTS)],
             "local_reply_config": _ERRORS_AS_JSON,
-            "http_filters": [
-                {
-                    "name": "envoy.filters.http.router",
-                    "typed_config": {"@type": f"{_API}.extensions.filters.http.router.v3.Router"},
-                }
-            ],
         },
-    }
+    )
+
+
+def _copies() -> dict[str, Any]:
+    """Passes a copy on to the slot that its route says, and notes how it ended. Its id is its original's."""
+    return _connection_manager(
+        routes.COPIES,
+        {
+            "generate_request_id": False,
+            "route_config": {
+                "name": routes.COPIES,
+                "request_headers_to_remove": [routes.COPY_FOR_HEADER],
+                "virtual_hosts": [{"name": routes.COPIES, "domains": ["*"], "routes": [_COPY]}],
+            },
+            "access_log": [access_log(COPIES)],
+        },
+    )
+
+
+# Whoever copies gives up after the model's timeout, which is noted here as a user's giving up.
+_COPY = {
+    "match": {"prefix": "/"},
+    "route": {"cluster_header": routes.COPY_FOR_HEADER, "timeout": "0s"},
+}
+_NO_LIMIT = 1_000_000
+_COPIES_CLUSTER: dict[str, Any] = {
+    "name": routes.COPIES,
+    "connect_timeout": f"{CONNECT_TIMEOUT_S}s",
+    # A copy that a limit kept back here would be counted nowhere. The slot's own limits hold, and are.
+    "circuit_breakers": {
+        "thresholds": [
+            {"max_connections": _NO_LIMIT, "max_pending_requests": _NO_LIMIT, "max_requests": _NO_LIMIT}
+        ]
+    },
+    "load_assignment": {
+        "cluster_name": routes.COPIES,
+        "endpoints": [
+            {
+                "lb_endpoints": [
+                    {
+                        "endpoint": {
+                            "address": {"envoy_internal_address": {"server_listener_name": routes.COPIES}}
+                        }
+                    }
+                ]
+            }
+        ],
+    },
+}
+
+
+def _connection_manager(name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    router = _typed("envoy.filters.http.router", "filters.http.router.v3.Router", {})
+    return _typed(
+        "envoy.filters.network.http_connection_manager",
+        "filters.network.http_connection_manager.v3.HttpConnectionManager",
+        {"stat_prefix": name, "codec_type": "AUTO", "http_filters": [router], **settings},
+    )
+
+
+def _typed(name: str, extension: str, settings: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "typed_config": {"@type": f"{_API}.extensions.{extension}", **settings}}
 
 
 # The Open Inference Protocol's shape of an error, whoever answers.

@@ -6,19 +6,22 @@ admin interface, so an edit by hand, or an update that it refused, is seen as it
 
 from __future__ import annotations
 
-import http.client
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
+
+from coalmine.endpoint import Answer, Endpoint, Unreachable
 from coalmine.errors import RouteConflict, RouterUnavailable
-from coalmine.rollout.ports import TrafficSplit
-from coalmine.routers.xds import ROUTES, XdsFiles, cluster_name, model_routes, version_of
+from coalmine.rollout.ports import Routing, TrafficSplit
+from coalmine.routers.routes import ForeignRoute, split_of
+from coalmine.routers.xds import ROUTES, XdsFiles, version_of
 from coalmine.slots import Slot
 
 USERS = "users"  # the listener's prefix in Envoy's statistics
+SUBSCRIPTION = f"http.{USERS}.rds.{ROUTES}"
 TAKEN_UP_WITHIN_S = 5.0  # it takes some 5 ms
 ADMIN_TIMEOUT_S = 2.0
 
@@ -34,8 +37,13 @@ class EnvoyRouter:
     def __init__(self, model: str, config_folder: Path, admin_address: str, timeout_s: float) -> None:
         self._model = model
         self._files = XdsFiles(config_folder)
-        self._admin = admin_address
+        self._admin = Endpoint(admin_address, ADMIN_TIMEOUT_S)
         self._timeout_s = timeout_s
+        self._taken_up: tuple[int, bytes] | None = None  # what `_routes` are as of
+        self._routes: list[dict[str, Any]] = []
+
+    def supports(self) -> frozenset[Routing]:
+        return frozenset(Routing)
 
     def declare(self, ports: Mapping[Slot, int]) -> None:
         """Where the servers of both slots listen on this machine, running or not. Idempotent.
@@ -56,33 +64,34 @@ class EnvoyRouter:
                 f"Envoy has not been told where the servers of {self._model} listen. Run the delivery again: "
                 "it declares them first."
             )
-        subscription = f"http.{USERS}.rds.{ROUTES}"
-        refused = self._updates_refused(subscription)
+        refused = self._updates_refused(SUBSCRIPTION)
         self._files.set_split(self._model, split, self._timeout_s)
-        self._await_taken_up(subscription, self._files.routes_path, refused)
+        self._await_taken_up(SUBSCRIPTION, self._files.routes_path, refused)
 
     def observed_split(self) -> TrafficSplit | None:
-        """As the port says.
-
-        Raises:
-            RouteConflict: the route was changed by another hand into what is no split of the two slots.
-        """
-        dump = json.loads(self._get("/config_dump?resource=dynamic_route_configs"))
-        routes = [route for config in dump.get("configs", []) for route in _routes(config)]
-        ours = [route for route in routes if route.get("name") == self._model]
-        return self._split(ours[0]) if ours else None
-
-    def _split(self, route: dict[str, Any]) -> TrafficSplit:
-        clusters = route["route"].get("weighted_clusters", {}).get("clusters", [])
-        weights = {cluster["name"]: cluster.get("weight", 0) for cluster in clusters}
-        split = {slot: weights.get(cluster_name(self._model, slot), 0) for slot in Slot}
-        if sum(split.values()) != 100 or sum(weights.values()) != 100:
+        """As the port says."""
+        try:
+            return split_of(self._model, self._observed_routes())
+        except ForeignRoute as error:
             raise RouteConflict(
                 f"The route of {self._model} in {self._files.routes_path} was changed by another hand: "
-                f"it sends {weights or route['route']}, which is no split between blue and green. "
-                "Take the change back, or run the delivery again to overwrite it."
-            )
-        return TrafficSplit(split)
+                f"{error}. Take the change back, or run the delivery again to overwrite it."
+            ) from error
+
+    def _observed_routes(self) -> list[dict[str, Any]]:
+        """All models' routes, which Envoy is asked for only when it has taken up others."""
+        answer = self._get(f"/stats?filter=^{SUBSCRIPTION}.(update_success|version_text)$")
+        taken_up = (answer.connection, answer.body)
+        if taken_up != self._taken_up:
+            dump = orjson.loads(self._get("/config_dump?resource=dynamic_route_configs").body)
+            hosts = [
+                host
+                for config in dump.get("configs", [])
+                for host in config.get("route_config", {}).get("virtual_hosts", [])
+            ]
+            self._routes = [route for host in hosts for route in host.get("routes", [])]
+            self._taken_up = taken_up
+        return self._routes
 
     def _updates_refused(self, subscription: str) -> str:
         return self._stat(f"{subscription}.update_rejected")
@@ -98,7 +107,7 @@ class EnvoyRouter:
                 )
             if time.monotonic() > deadline:
                 raise RouterUnavailable(
-                    f"Envoy at {self._admin} did not take up {self._files.folder} within "
+                    f"Envoy at {self._admin.address} did not take up {self._files.folder} within "
                     f"{TAKEN_UP_WITHIN_S:g} s: the machine may be overloaded, or that is another Envoy. "
                     "Run again; if it stays so: coalmine down, then coalmine up."
                 )
@@ -106,28 +115,19 @@ class EnvoyRouter:
 
     def _stat(self, name: str) -> str:
         """The value of one of Envoy's statistics, "" where it has none."""
-        said = self._get(f"/stats?filter=^{name}$")
+        said = self._get(f"/stats?filter=^{name}$").body.decode()
         return said.partition(":")[2].strip()
 
-    def _get(self, path: str) -> str:
-        connection = http.client.HTTPConnection(self._admin, timeout=ADMIN_TIMEOUT_S)
+    def _get(self, path: str) -> Answer:
         try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            body = response.read().decode()
-        except (OSError, http.client.HTTPException) as error:
+            answer = self._admin.get(path)
+        except Unreachable as error:
             raise RouterUnavailable(
-                f"Envoy does not answer on {self._admin} ({error}). Start the local stack: coalmine up"
+                f"Envoy does not answer on {self._admin.address} ({error}). "
+                "Start the local stack: coalmine up"
             ) from error
-        finally:
-            connection.close()
-        if response.status != 200:
+        if answer.status != 200:
             raise RouterUnavailable(
-                f"Envoy's admin interface answers {response.status} to {path}: {body[:200]}"
+                f"Envoy's admin interface answers {answer.status} to {path}: {answer.body[:200]!r}"
             )
-        return body
-
-
-def _routes(config: dict[str, Any]) -> list[dict[str, Any]]:
-    route_configuration = config.get("route_config", {})
-    return model_routes([route_configuration]) if route_configuration.get("virtual_hosts") else []
+        return answer

@@ -1,7 +1,7 @@
 """Envoy's configuration as files: the routes and clusters of every model of one environment.
 
     <folder>/clusters.json   both slots of every model, with their endpoints
-    <folder>/routes.json     which share of a model's requests goes to which slot
+    <folder>/routes.json     which of a model's requests go to which slot, as `routes` has it
 
 Envoy watches the folder and takes a file up when it is replaced; each replacement has a version
 of its own, so that one can tell what Envoy has taken up. Changes are made under a lock: models
@@ -22,12 +22,12 @@ from typing import Any, TypeVar
 from coalmine.durable import replace_json
 from coalmine.errors import MachineUnready, RouteConflict, RouterUnavailable
 from coalmine.rollout.ports import TrafficSplit
+from coalmine.routers.routes import cluster_name, cookies_given, is_of, model_of, routes_of
 from coalmine.slots import Slot
 
 Json = dict[str, Any]
 T = TypeVar("T")
 
-SLOT_HEADER = "x-coalmine-slot"  # in every answer of a model server; sent back with its late label
 ROUTES = "models"  # the name of the one route configuration
 # Everything is on this machine, but while a server ends the kernel may ask a connection to try again in
 # a second (`coalmine.serving.host`).
@@ -82,12 +82,14 @@ class XdsFiles:
         return all(cluster_name(model, slot) in names for slot in Slot)
 
     def set_split(self, model: str, split: TrafficSplit, timeout_s: float) -> None:
-        """`model`'s route. Raises as `set_clusters` does."""
+        """`model`'s routes. Raises as `set_clusters` does, and `Unsupported` as `routes_of`."""
 
         def change(resources: list[Json]) -> list[Json]:
-            present = [route for route in model_routes(resources) if route["name"] != model]
-            routes = sorted([*present, _route(model, split, timeout_s)], key=lambda route: str(route["name"]))
-            return [_route_configuration(routes)]
+            present = _models_routes(resources)
+            given = cookies_given([route for route in present if is_of(route, model)])
+            others = [route for route in present if not is_of(route, model)]
+            ours = routes_of(model, split, timeout_s, given)
+            return [_route_configuration(sorted([*others, *ours], key=model_of))]
 
         self._change(self.routes_path, change)
 
@@ -119,47 +121,19 @@ def version_of(path: Path) -> str:
     return _read(path).version
 
 
-def cluster_name(model: str, slot: Slot) -> str:
-    return f"{model}-{slot}"
-
-
-def model_routes(resources: list[Json]) -> list[Json]:
-    """The users' routes in a route configuration, one for each model; names of others are in brackets."""
+def _models_routes(resources: list[Json]) -> list[Json]:
+    """All routes but the two that are Envoy's own answers."""
     routes = resources[0]["virtual_hosts"][0]["routes"]
-    return [route for route in routes if not str(route.get("name", "")).startswith("(")]
+    return [route for route in routes if route not in (_HEALTHZ, _NOT_FOUND)]
 
 
 def _route_configuration(routes: list[Json]) -> Json:
-    """`routes` are the users'; the others follow from them."""
-    labels = [_labels_route(str(route["name"]), slot) for route in routes for slot in Slot]
     return {
         "@type": f"{_API}.config.route.v3.RouteConfiguration",
         "name": ROUTES,
         # Without it a route to a cluster that nobody declared would be taken up.
         "validate_clusters": True,
-        "virtual_hosts": [
-            {"name": ROUTES, "domains": ["*"], "routes": [_HEALTHZ, *labels, *routes, _NOT_FOUND]}
-        ],
-    }
-
-
-def _route(model: str, split: TrafficSplit, timeout_s: float) -> Json:
-    """Random by weight, and no retries: a failure must reach the user to be counted as one."""
-    weights = [{"name": cluster_name(model, slot), "weight": split.weights.get(slot, 0)} for slot in Slot]
-    return {
-        "name": model,
-        "match": {"path_separated_prefix": f"/v2/models/{model}"},
-        "route": {"weighted_clusters": {"clusters": weights}, "timeout": f"{timeout_s:.3f}s"},
-    }
-
-
-def _labels_route(model: str, slot: Slot) -> Json:
-    """A late label belongs to the slot that answered, whatever the weights are by then."""
-    answered_by = {"name": SLOT_HEADER, "string_match": {"exact": slot.value}}
-    return {
-        "name": f"(labels of {model} in {slot})",
-        "match": {"path": f"/v2/models/{model}/feedback", "headers": [answered_by]},
-        "route": {"cluster": cluster_name(model, slot)},
+        "virtual_hosts": [{"name": ROUTES, "domains": ["*"], "routes": [_HEALTHZ, *routes, _NOT_FOUND]}],
     }
 
 

@@ -9,9 +9,35 @@ from collections.abc import Callable
 
 import pytest
 
-from coalmine.errors import RouterUnavailable
-from coalmine.rollout.ports import TrafficRouter, TrafficSplit
+from coalmine.errors import RouterUnavailable, Unsupported
+from coalmine.rollout.ports import Match, Routing, TrafficRouter, TrafficSplit, UserKey
 from coalmine.slots import Slot
+
+ALL_TO_BLUE = {Slot.BLUE: 100, Slot.GREEN: 0}
+BETA = Match(UserKey("header", "x-group"), "beta")
+# What a router may be able to do besides weights, and a split that needs it.
+BESIDES_WEIGHTS = [
+    pytest.param(Routing.MIRROR, TrafficSplit(ALL_TO_BLUE, mirror_percent=100), id="mirror"),
+    pytest.param(Routing.MIRROR, TrafficSplit(ALL_TO_BLUE, mirror_percent=7), id="mirror some"),
+    pytest.param(
+        Routing.MATCH, TrafficSplit(ALL_TO_BLUE, match=BETA, match_to=Slot.GREEN), id="match by header"
+    ),
+    pytest.param(
+        Routing.MATCH,
+        TrafficSplit(ALL_TO_BLUE, match=Match(UserKey("cookie", "group"), "beta"), match_to=Slot.GREEN),
+        id="match by cookie",
+    ),
+    pytest.param(
+        Routing.STICKY_HEADER,
+        TrafficSplit({Slot.BLUE: 75, Slot.GREEN: 25}, sticky=UserKey("header", "x-user-id")),
+        id="sticky by header",
+    ),
+    pytest.param(
+        Routing.STICKY_COOKIE,
+        TrafficSplit({Slot.BLUE: 75, Slot.GREEN: 25}, sticky=UserKey("cookie", "uid")),
+        id="sticky by cookie",
+    ),
+]
 
 
 class RouterContract:
@@ -51,6 +77,26 @@ class RouterContract:
         for weight_percent in (5, 25, 50, 100, 0):
             router.set_split(TrafficSplit.canary(Slot.GREEN, weight_percent))
         assert router.observed_split() == TrafficSplit.all_to(Slot.BLUE)
+
+    @pytest.mark.parametrize(("routing", "split"), BESIDES_WEIGHTS)
+    def test_what_a_router_supports_is_set_and_observed_whole(
+        self, router: TrafficRouter, routing: Routing, split: TrafficSplit
+    ) -> None:
+        if routing not in router.supports():
+            with pytest.raises(Unsupported):
+                router.set_split(split)
+            return
+        router.set_split(split)
+        assert router.observed_split() == split
+
+    def test_nothing_of_a_split_is_left_after_the_next(self, router: TrafficRouter) -> None:
+        for parameter in BESIDES_WEIGHTS:
+            routing, split = parameter.values
+            if routing in router.supports():
+                router.set_split(split)
+                assert router.observed_split() == split
+                router.set_split(TrafficSplit.all_to(Slot.BLUE))
+                assert router.observed_split() == TrafficSplit.all_to(Slot.BLUE)
 
     def test_models_do_not_move_each_other(self, router: TrafficRouter, neighbour: TrafficRouter) -> None:
         router.set_split(TrafficSplit.canary(Slot.GREEN, 5))

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,18 +63,21 @@ def declared_router(stack: LocalStack, model: str) -> EnvoyRouter:
 class User:
     """Sends requests to a model, over one connection that is kept."""
 
-    def __init__(self, stack: LocalStack, model: str = "m", timeout_s: float = 10.0) -> None:
-        self._connection = http.client.HTTPConnection(stack.address, timeout=timeout_s)
+    def __init__(
+        self, stack: LocalStack, model: str = "m", timeout_s: float = 10.0, address: str | None = None
+    ) -> None:
+        """address: asked directly, where it is not the proxy that is asked."""
+        self._connection = http.client.HTTPConnection(address or stack.address, timeout=timeout_s)
         self._path = f"/v2/models/{model}/infer"
 
-    def ask(self, query: str = "") -> tuple[int, dict[str, Any]]:
+    def ask(self, query: str = "", headers: Mapping[str, str] | None = None) -> tuple[int, dict[str, Any]]:
         """Status and body."""
-        return self.get(self._path + (f"?{query}" if query else ""))
+        return self.get(self._path + (f"?{query}" if query else ""), headers)
 
-    def get(self, path: str) -> tuple[int, dict[str, Any]]:
-        self._connection.request("GET", path)
-        response = self._connection.getresponse()
-        return response.status, json.loads(response.read())
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, dict[str, Any]]:
+        self._connection.request("GET", path, headers=headers or {})
+        self.response = self._connection.getresponse()
+        return self.response.status, json.loads(self.response.read())
 
     def close(self) -> None:
         self._connection.close()

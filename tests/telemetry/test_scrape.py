@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
@@ -13,7 +14,9 @@ from coalmine.local.stack import LocalStack
 from coalmine.rollout.evidence import Arm, CountersReset, between
 from coalmine.rollout.ports import TrafficRouter, TrafficSplit
 from coalmine.slots import Slot
-from coalmine.telemetry.scrape import BOUNDS_MS, ScrapeTelemetry, counters, parse
+from coalmine.telemetry.answers import ServersAnswers
+from coalmine.telemetry.pairs import ServedPairs
+from coalmine.telemetry.scrape import ScrapeTelemetry
 from tests.contracts.telemetry import EndRequest, Outcome, TelemetryContract
 from tests.local.harness import (
     User,
@@ -204,41 +207,147 @@ def test_the_counters_begin_anew_with_envoy_even_when_they_are_larger_than_befor
 
 
 def test_a_model_that_envoy_does_not_know_is_not_measured_as_zero(stack: LocalStack) -> None:
-    with pytest.raises(TelemetryUnavailable, match="no cluster stranger-green"):
+    with pytest.raises(TelemetryUnavailable, match="no cluster stranger-"):
         ScrapeTelemetry("stranger", stack.admin_address).read(Slot.GREEN)
 
 
-SERIES = 'envoy_coalmine_requests_ms_count{cluster="m-blue",status="200",flags="-"}'
+# --- copies ----------------------------------------------------------------------------
+
+MIRROR = TrafficSplit({Slot.BLUE: 100, Slot.GREEN: 0}, mirror_percent=100)
 
 
-@pytest.mark.parametrize(
-    ("exposition", "said"),
-    [
-        pytest.param(f"{SERIES} NaN", "no count", id="NaN"),
-        pytest.param(f"{SERIES} +Inf", "no count", id="infinite"),
-        pytest.param(f"{SERIES} -1", "no count", id="negative"),
-        pytest.param(f"{SERIES} 1.5", "no count", id="fraction"),
-        pytest.param(f"{SERIES} many", "no count", id="words"),
-        pytest.param(f"{SERIES} 1\n{SERIES} 2", "twice", id="one series twice"),
-        pytest.param("<html>no statistics</html>", "line that is none", id="something else"),
-    ],
-)
-def test_what_is_no_count_is_never_taken_for_one(exposition: str, said: str) -> None:
-    with pytest.raises(TelemetryUnavailable, match=said):
-        list(parse(exposition))
+def mirrored(telemetry: ScrapeTelemetry, count: int) -> dict[Arm, tuple[int, int]]:
+    """Requests and failures of both arms once `count` copies have ended."""
+
+    def counted() -> dict[Arm, tuple[int, int]]:
+        reading = telemetry.read(Slot.GREEN)
+        assert reading.mirrored is not None
+        assert reading.arms[Arm.CANDIDATE].requests == 0
+        return {arm: (reading.mirrored[arm].requests, reading.mirrored[arm].failures) for arm in Arm}
+
+    eventually(lambda: counted()[Arm.CANDIDATE][0] >= count, "the copies have ended", within_s=5)
+    return counted()
 
 
-def test_counting_by_other_bounds_is_refused() -> None:
-    exposition = (
-        'envoy_cluster_membership_total{envoy_cluster_name="m-blue"} 1\n'
-        'envoy_coalmine_requests_ms_bucket{cluster="m-blue",status="200",flags="-",le="4"} 1\n'
+@pytest.mark.parametrize("habit", ["slow", "reset", "cut", "404", "500"])
+def test_a_copy_that_is_not_answered_is_charged_to_the_candidate_and_to_no_user(
+    telemetry: ScrapeTelemetry, router: TrafficRouter, user: User, habit: str
+) -> None:
+    router.set_split(MIRROR)
+    for query in ("", f"{habit}@m-green", f"{habit}@m-green"):
+        assert user.ask(query)[0] == 200
+    assert mirrored(telemetry, 3) == {Arm.STABLE: (3, 0), Arm.CANDIDATE: (3, 2)}
+
+
+def test_copies_to_a_candidate_that_is_gone_are_charged_to_it(
+    stack: LocalStack, telemetry: ScrapeTelemetry, router: TrafficRouter, user: User
+) -> None:
+    router.set_split(MIRROR)
+    stack.stop("m-green")
+    for _ in range(5):
+        assert user.ask()[0] == 200
+    assert mirrored(telemetry, 5) == {Arm.STABLE: (5, 0), Arm.CANDIDATE: (5, 5)}
+
+
+def test_copies_are_counted_by_the_same_durations(
+    telemetry: ScrapeTelemetry, router: TrafficRouter, user: User
+) -> None:
+    router.set_split(MIRROR)
+    for query in ("", "", "", "slow@m-green"):  # slow: given up after half a second
+        user.ask(query)
+    mirrored(telemetry, 4)
+    counted = telemetry.read(Slot.GREEN).mirrored
+    assert counted is not None
+    within = dict(counted[Arm.CANDIDATE].durations)
+    assert (within[0.3], within[10.0]) == (3, 4)
+    assert dict(counted[Arm.STABLE].durations)[0.3] == 4
+
+
+def test_no_copy_is_lost_while_the_candidate_hangs(
+    stack: LocalStack, telemetry: ScrapeTelemetry, router: TrafficRouter
+) -> None:
+    """More at once than Envoy's usual limits let through."""
+    router.set_split(MIRROR)
+
+    def load() -> None:
+        user = User(stack)
+        for _ in range(500):
+            assert user.ask("slow@m-green")[0] == 200
+        user.close()
+
+    users = [threading.Thread(target=load) for _ in range(4)]
+    for thread in users:
+        thread.start()
+    for thread in users:
+        thread.join()
+    assert mirrored(telemetry, 2000) == {Arm.STABLE: (2000, 0), Arm.CANDIDATE: (2000, 2000)}
+
+
+# --- testers ---------------------------------------------------------------------------
+
+
+def test_testers_are_counted_as_nobodys(
+    telemetry: ScrapeTelemetry, router: TrafficRouter, user: User
+) -> None:
+    router.set_split(MIRROR)
+    for slot in Slot:
+        user.ask("500", {"x-coalmine-slot": slot.value})
+    user.ask("", {"x-coalmine-slot": "purple"})  # names no slot: a user like any other
+    assert mirrored(telemetry, 1) == {Arm.STABLE: (1, 0), Arm.CANDIDATE: (1, 0)}
+
+
+# --- model servers ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def asking(stack: LocalStack) -> ScrapeTelemetry:
+    declared_router(stack, "m")
+    ports = {slot: stack.port(f"m-{slot}") for slot in Slot}
+    return ScrapeTelemetry(
+        "m", stack.admin_address, ServersAnswers("m", ports), ServedPairs("m", ports, tolerance=0.1)
     )
-    with pytest.raises(TelemetryUnavailable, match="other bounds"):
-        counters(list(parse(exposition)), "m-blue")
 
 
-def test_a_cluster_that_envoy_knows_and_nobody_has_used_has_counted_zero() -> None:
-    exposition = 'envoy_cluster_membership_total{envoy_cluster_name="m-blue"} 1\n'
-    counted = counters(list(parse(exposition)), "m-blue")
-    assert (counted.requests, counted.failures) == (0, 0)
-    assert counted.durations == tuple((bound / 1000, 0) for bound in BOUNDS_MS)
+def test_answers_to_a_request_and_to_its_copy_are_compared(
+    asking: ScrapeTelemetry, router: TrafficRouter, user: User
+) -> None:
+    router.set_split(MIRROR)
+    before = asking.read(Slot.GREEN)
+    for query in ("", "", "score", "score@m-green", "500@m-green"):
+        user.ask(query)
+    mirrored(asking, 5)
+    after = asking.read(Slot.GREEN)
+    assert after.pairs is not None
+    assert before.pairs is not None
+    assert after.pairs.epoch == before.pairs.epoch
+    assert (after.pairs.compared, after.pairs.different) == (4, 1)
+    assert after.answers[Arm.CANDIDATE].scores == ((0.5, 2), (math.inf, 4))
+    assert after.answers[Arm.STABLE].scores == ((0.5, 4), (math.inf, 5))
+    assert after.missing == ()
+
+
+def test_a_server_that_is_down_is_missing_from_the_reading_which_says_why(
+    stack: LocalStack, asking: ScrapeTelemetry, router: TrafficRouter, user: User
+) -> None:
+    router.set_split(TrafficSplit.all_to(Slot.BLUE))
+    user.ask()
+    stack.stop("m-green")
+    reading = asking.read(Slot.GREEN)
+    assert set(reading.answers) == {Arm.STABLE}
+    assert reading.pairs is None
+    assert len(reading.missing) == 2
+    assert all("m-green" in sentence for sentence in reading.missing)
+    assert reading.arms[Arm.STABLE].requests == 1
+
+
+def test_a_server_that_was_started_again_is_another_epoch_of_its_answers_alone(
+    stack: LocalStack, asking: ScrapeTelemetry, router: TrafficRouter
+) -> None:
+    router.set_split(TrafficSplit.all_to(Slot.BLUE))
+    before = asking.read(Slot.GREEN)
+    stack.stop("m-green")
+    stack.run(fake_server(stack, "m-green"))
+    after = asking.read(Slot.GREEN)
+    assert after.epoch == before.epoch
+    assert after.answers[Arm.STABLE].epoch == before.answers[Arm.STABLE].epoch
+    assert after.answers[Arm.CANDIDATE].epoch != before.answers[Arm.CANDIDATE].epoch
