@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from coalmine.audit.journal import FileJournal
 from coalmine.audit.record import GitRecord
 from coalmine.reconcilers.process_files import ProcessSpec
 from coalmine.reconcilers.processes import ProcessesReconciler
 from coalmine.registry.repository import Repository
-from coalmine.rollout.ports import Reconciler, Telemetry, TrafficRouter
+from coalmine.rollout.ports import Journal, Reconciler, Telemetry, TrafficRouter
 from coalmine.rollout.runner import Ports
 from coalmine.routers.envoy import EnvoyRouter
 from coalmine.settings import Environment, GitSettings
@@ -67,13 +66,15 @@ def adapters(environment: Environment, model: str, timeout_s: float, endpoints: 
             )
 
 
-def rollout_ports(chosen: Adapters, repository: Repository, git: GitSettings, journal: Path) -> Ports:
-    """journal: the rollout's folder."""
+def rollout_ports(
+    chosen: Adapters, repository: Repository, git: GitSettings, folder: Path, journal: Journal
+) -> Ports:
+    """folder: the rollout's, in which `journal` lies."""
     return Ports(
         chosen.router,
         chosen.telemetry,
         chosen.reconciler,
-        FileJournal(journal),
-        GitRecord(repository, journal, git),
+        journal,
+        GitRecord(repository, folder, git),
         SystemClock(),
     )

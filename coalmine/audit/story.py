@@ -6,18 +6,19 @@ the numbers are sums of the recorded polls and nothing is estimated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import zip_longest
 from pathlib import Path
 
 from coalmine.audit.about import About
-from coalmine.audit.journal import read_about, read_events, read_polls
+from coalmine.audit.journal import read_about, read_events, read_plan, read_polls
 from coalmine.audit.polls import PollRecord
 from coalmine.rollout.events import Event, EventKind
 from coalmine.rollout.evidence import ArmCounts
 from coalmine.rollout.gates import GateReading
+from coalmine.rollout.plan import BAKE, Plan, RolloutStage, StageKind
 
 
 class Course(StrEnum):
@@ -49,10 +50,12 @@ class Tally:
 class StageStory:
     """One stage, or the bake. ended_at_s: the end of what is known while it runs.
 
+    candidate, stable: of a shadow stage with the copies, whose answers nobody saw.
     gates: what each gate said at the end of it; empty when nothing was measured.
     """
 
     label: str
+    kind: StageKind
     weight_percent: int
     started_at_s: float
     ended_at_s: float
@@ -64,10 +67,15 @@ class StageStory:
     def seconds(self) -> float:
         return self.ended_at_s - self.started_at_s
 
+    @property
+    def seen_by_users(self) -> bool:
+        """Whether users get the candidate's answers in it."""
+        return self.kind not in (StageKind.SHADOW, StageKind.PREVIEW)
+
 
 @dataclass(frozen=True)
 class Story:
-    """reason: why it ended, or is ending, as it does; "" while it runs."""
+    """reason: why it ended, or is ending, as it does; "" while it runs. plan: None where none was kept."""
 
     about: About
     course: Course
@@ -75,6 +83,7 @@ class Story:
     events: tuple[Event, ...]
     polls: tuple[PollRecord, ...]
     stages: tuple[StageStory, ...]
+    plan: Plan | None = None
 
     @property
     def started_at_s(self) -> float | None:
@@ -91,17 +100,23 @@ class Story:
         return self.events[-1].weight_percent if self.events else 0
 
     @property
+    def users_polls(self) -> tuple[PollRecord, ...]:
+        """Those whose counts are users' requests, without copies."""
+        return tuple(poll for poll in self.polls if not poll.mirrored)
+
+    @property
     def candidate(self) -> Tally:
-        return tally(poll.candidate for poll in self.polls)
+        """Users' requests that the candidate answered."""
+        return tally(poll.candidate for poll in self.users_polls)
 
     @property
     def stable(self) -> Tally:
-        return tally(poll.stable for poll in self.polls)
+        return tally(poll.stable for poll in self.users_polls)
 
     @property
     def exposed_s(self) -> float:
         """Seconds for which users were sent to the candidate under the gates' eyes."""
-        return sum(stage.seconds for stage in self.stages)
+        return sum(stage.seconds for stage in self.stages if stage.seen_by_users)
 
 
 def read_story(folder: Path) -> Story:
@@ -110,17 +125,18 @@ def read_story(folder: Path) -> Story:
         NotFound: no rollout began in `folder`.
         IntegrityError: the journal was edited or damaged.
     """
-    return tell(read_about(folder), read_events(folder), read_polls(folder))
+    return tell(read_about(folder), read_events(folder), read_polls(folder), read_plan(folder))
 
 
-def tell(about: About, events: list[Event], polls: list[PollRecord]) -> Story:
+def tell(about: About, events: list[Event], polls: list[PollRecord], plan: Plan | None = None) -> Story:
     return Story(
         about=about,
         course=_course(events),
         reason=_reason(events),
         events=tuple(events),
         polls=tuple(polls),
-        stages=tuple(_stages(about, events, polls)),
+        stages=tuple(_stages(_planned(about, plan), events, polls)),
+        plan=plan,
     )
 
 
@@ -159,22 +175,34 @@ def _reason(events: list[Event]) -> str:
     return ""
 
 
-def _stages(about: About, events: list[Event], polls: list[PollRecord]) -> Iterable[StageStory]:
+def _planned(about: About, plan: Plan | None) -> tuple[RolloutStage, ...]:
+    if plan is not None:
+        return plan.stages
+    return tuple(RolloutStage(StageKind.WEIGHT, weight) for weight in about.stages)
+
+
+def _stages(
+    planned: Sequence[RolloutStage], events: list[Event], polls: list[PollRecord]
+) -> Iterable[StageStory]:
     """A stage begins with its event and ends with the next that moves the weight."""
     moves = (EventKind.STAGE_STARTED, EventKind.BAKE_STARTED, EventKind.PROMOTING, EventKind.ROLLING_BACK)
     turns = [event for event in events if event.kind in moves]
     last = max([event.at_s for event in events[-1:]] + [poll.at_s for poll in polls[-1:]], default=0.0)
     number = 0
-    for turn, following in zip_longest(turns, turns[1:]):
-        ended_at_s = following.at_s if following else last
-        if turn.kind not in (EventKind.STAGE_STARTED, EventKind.BAKE_STARTED):
+    for turn, after in zip_longest(turns, turns[1:]):
+        if turn.kind is EventKind.STAGE_STARTED:
+            stage, label = planned[number], _label(planned, number)
+            number += 1
+        elif turn.kind is EventKind.BAKE_STARTED:
+            stage, label = BAKE, "Bake"
+        else:
             continue
-        number += turn.kind is EventKind.STAGE_STARTED
-        of_stages = f"Stage {number} of {len(about.stages)}"
+        ended_at_s = last if after is None else after.at_s
         # A poll tells of the time before it: the one at the turn itself belongs to the stage before.
         measured = [poll for poll in polls if turn.at_s < poll.at_s <= ended_at_s]
         yield StageStory(
-            label="Bake" if turn.kind is EventKind.BAKE_STARTED else of_stages,
+            label=label,
+            kind=stage.kind,
             weight_percent=turn.weight_percent,
             started_at_s=turn.at_s,
             ended_at_s=ended_at_s,
@@ -182,3 +210,8 @@ def _stages(about: About, events: list[Event], polls: list[PollRecord]) -> Itera
             stable=tally(poll.stable for poll in measured),
             gates=measured[-1].gates if measured else (),
         )
+
+
+def _label(planned: Sequence[RolloutStage], number: int) -> str:
+    named = "" if planned[number].kind is StageKind.WEIGHT else f", {planned[number]}"
+    return f"Stage {number + 1} of {len(planned)}{named}"

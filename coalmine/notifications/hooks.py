@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from coalmine.errors import InputError
 from coalmine.notifications.formats import Format
 from coalmine.notifications.notices import Told
+from coalmine.rollout_spec import NotifySpec
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,10 @@ class Hook:
     webhook: str
     format: Format
     on: frozenset[Told]
+
+    @classmethod
+    def of(cls, spec: NotifySpec) -> Hook:
+        return cls(spec.webhook, Format(spec.format), frozenset(map(Told, spec.on)))
 
     @property
     def id(self) -> str:

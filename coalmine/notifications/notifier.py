@@ -10,7 +10,8 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -22,12 +23,23 @@ from coalmine.notifications.formats import payload
 from coalmine.notifications.hooks import Hook
 from coalmine.notifications.notices import Notice, due
 from coalmine.notifications.sent import Outcome, SentNotices
+from coalmine.rollout_spec import NotifySpec
 
 TIMEOUT_S = 3.0  # for each phase of a request: to connect, to send, to be answered
 RETRY_AFTER_S = 1.0
 CLOSES_WITHIN_S = 10.0  # a notice to an address that never answers, and its retry, take 7
 
 _log = logging.getLogger("coalmine.notifications")
+
+
+@contextmanager
+def notifying(folder: Path, told: Sequence[NotifySpec]) -> Iterator[FileJournal]:
+    """The journal of the rollout in `folder`, whose events are told while the block runs, and soon after."""
+    notifier = Notifier()
+    try:
+        yield NotifyingJournal(folder, notifier, [Hook.of(spec) for spec in told])
+    finally:
+        notifier.close()
 
 
 class Notifier:

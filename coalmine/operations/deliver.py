@@ -15,12 +15,14 @@ from pathlib import Path
 from coalmine.audit import journal
 from coalmine.audit.about import About, rollout_id
 from coalmine.audit.attribution import to_trailer
-from coalmine.audit.report import write_report
+from coalmine.audit.earlier import dispersions
 from coalmine.durable import replace_text
 from coalmine.errors import AlreadyRunning, InputError, NotFound
 from coalmine.manifest import Trigger
+from coalmine.notifications.notifier import notifying
 from coalmine.operations.champion import Release, newest, release, turned_away
 from coalmine.operations.driving import Drive, driving
+from coalmine.operations.report import page_of
 from coalmine.operations.serving_environment import ServingEnvironment
 from coalmine.operations.steps import Step, Steps, directly
 from coalmine.operations.unfinished import half_recorded_rollout, open_rollout, unfinished_rollout
@@ -87,6 +89,8 @@ def deliver(
     )
     if ended is not None and ended.version == wanted.manifest.version:
         return ended
+    router = serving.adapters(spec).router
+    Plan.of(spec.rollout).require(router.supports(), workspace.settings.environment(environment).router)
     slots = serving.slots(model)
     if slots.stable_release is not None and slots.stable_release.version == wanted.manifest.version:
         restore(serving, spec, slots)
@@ -240,9 +244,11 @@ def _finish_record(
     about = journal.read_about(folder)
     tell(f"The record of the rollout of {about.model} {about.candidate} is unfinished: it goes on.")
     git = workspace.settings.git
-    ports = rollout_ports(serving.adapters(spec), workspace.repository, git, folder)
+    plan = _plan(workspace, spec, folder)
     drive = drive or driving(workspace.top, serving.name, folder)
-    ended = drive(ports, lambda ports: finish_record(Plan.of(spec.rollout), ports))
+    with notifying(folder, spec.rollout.notify) as told:
+        ports = rollout_ports(serving.adapters(spec), workspace.repository, git, folder, told)
+        ended = drive(ports, lambda ports: finish_record(plan, ports))
     return _reported(workspace, about, folder, ended, tell)
 
 
@@ -310,32 +316,39 @@ def _roll_out(
 ) -> Delivered:
     folder = journal.begin(workspace.top, about)
     chosen = serving.adapters(spec)
-    ports = rollout_ports(chosen, workspace.repository, workspace.settings.git, folder)
-    plan = Plan.of(spec.rollout)
+    plan = _plan(workspace, spec, folder)
     drive = drive or driving(workspace.top, serving.name, folder)
+    again = about.candidate in turned_away(workspace.repository, about.model, about.environment)
 
     def act(ports: Ports) -> RolloutState:
-        return run(plan, slots, ports)
+        return run(plan, slots, ports, asked_by=about.triggered_by.who, again=again)
 
-    try:
-        ended = drive(ports, act)
-    except Exception:
-        raise
-    except BaseException:  # Ctrl-C, SIGTERM, or Prefect's signal for a cancelled run
-        # Nobody watches the candidate any more: its users go back before this process ends.
-        tell("Interrupted: bringing the users back to stable.")
-        journal.FileJournal(folder).ask(
-            Request(Ask.ABORT, f"{about.triggered_by.who} (interrupt)", time.time())
-        )
-        drive(ports, act)
-        raise
+    with notifying(folder, spec.rollout.notify) as told:
+        ports = rollout_ports(chosen, workspace.repository, workspace.settings.git, folder, told)
+        try:
+            ended = drive(ports, act)
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C, SIGTERM, or Prefect's signal for a cancelled run
+            # Nobody watches the candidate any more: its users go back before this process ends.
+            tell("Interrupted: bringing the users back to stable.")
+            journal.FileJournal(folder).ask(
+                Request(Ask.ABORT, f"{about.triggered_by.who} (interrupt)", time.time())
+            )
+            drive(ports, act)
+            raise
     chosen.reconciler.reconcile(serving.slots(about.model))
     return _reported(workspace, about, folder, ended, tell)
 
 
+def _plan(workspace: Workspace, spec: ModelSpec, folder: Path) -> Plan:
+    """What model.yaml said when the rollout began: an edit since then is for the next one."""
+    dispersion = dispersions(workspace.top, spec.name, spec.rollout.gates)
+    return journal.keep_plan(folder, Plan.of(spec.rollout, spec.serving.timeout_s, dispersion))
+
+
 def _reported(workspace: Workspace, about: About, folder: Path, ended: RolloutState, tell: Tell) -> Delivered:
-    candidate = release(workspace.repository, about.model, about.candidate)
-    report = write_report(folder, candidate.manifest)
+    report = page_of(workspace, folder)
     promoted = ended.phase is Phase.PROMOTED
     tell(f"{about.model} {about.candidate} was {'promoted' if promoted else 'rolled back'}: {ended.reason}.")
     return Delivered(about.model, about.candidate, promoted, ended.reason, about.id, report)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from coalmine.audit import journal
-from coalmine.audit.report import write_report
+from coalmine.audit.record import closing_commit
+from coalmine.audit.report import Commits, write_report
 from coalmine.errors import NotFound
 from coalmine.operations.champion import release
 from coalmine.operations.workspace import Workspace
@@ -19,5 +20,18 @@ def newest_report(workspace: Workspace, model: str, environment: str) -> Path:
     folders = journal.rollouts(workspace.top, environment, model)
     if not folders:
         raise NotFound(f"No rollout of {model} in {environment} began on this machine.")
-    about = journal.read_about(folders[-1])
-    return write_report(folders[-1], release(workspace.repository, model, about.candidate).manifest)
+    return page_of(workspace, folders[-1])
+
+
+def page_of(workspace: Workspace, folder: Path) -> Path:
+    """The page of the rollout in `folder`, written anew."""
+    about = journal.read_about(folder)
+    released = release(workspace.repository, about.model, about.candidate)
+    ending = closing_commit(workspace.repository, about.id)
+    known = Commits(
+        code=released.manifest.code,
+        release=released.commit,
+        ending=None if ending is None else ending.sha,
+        remote=workspace.repository.remote_url(workspace.settings.git.remote),
+    )
+    return write_report(folder, released.manifest, known)

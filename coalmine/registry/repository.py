@@ -156,6 +156,11 @@ class Repository:
                 f"{self.top} has no Git remote `{name}`. {there} Add it: git remote add {name} URL"
             )
 
+    def remote_url(self, name: str) -> str:
+        """Where the remote is, "" where there is none."""
+        found = self.try_git("remote", "get-url", name)
+        return found.text.strip() if found.status == 0 else ""
+
     def identity(self) -> str:
         """Who commits here, "Name <mail>", as Git knows it.
 

@@ -55,7 +55,7 @@ OF_A_DELIVERY = (
     f"before {_PUSH}",
     f"after {_PUSH}",
     f"before {_TELL} with Promoted.",
-    f"before {_OPERATIONS}.deliver:write_report",
+    f"before {_OPERATIONS}.deliver:page_of",
 )
 
 

@@ -7,13 +7,29 @@ from coalmine.audit.report.pieces import table
 from coalmine.audit.report.timeline import bands, end, first_user_s, since
 from coalmine.audit.report.words import percent, spell
 from coalmine.audit.story import Story, Tally
+from coalmine.rollout.plan import StageKind
 
 
 def weights(story: Story) -> str:
     points = [(since(story, event.at_s), float(event.weight_percent)) for event in story.events]
     line = Line("candidate", "candidate's share of the users", steps(points, end(story)), area=True)
     ticks = [Tick(0, "0 %"), Tick(50, "50 %"), Tick(100, "100 %")]
-    return draw(Chart("Weight", [line], end(story), 0, 104, ticks, bands(story)))
+    measured = [Line("stable", "measured", _measured_share(story))] if _is_chosen(story) else []
+    return draw(Chart("Weight", [line, *measured], end(story), 0, 104, ticks, bands(story)))
+
+
+def _is_chosen(story: Story) -> bool:
+    """Whether a header or cookie decides who gets the candidate, so that no weight says how many do."""
+    return any(stage.kind is StageKind.USERS for stage in story.stages)
+
+
+def _measured_share(story: Story) -> list[Point]:
+    """The candidate's share of the users' requests, in percent, poll by poll."""
+    return [
+        (since(story, poll.at_s), 100 * poll.candidate.requests / both)
+        for poll in story.users_polls
+        if (both := poll.candidate.requests + poll.stable.requests)
+    ]
 
 
 def requests_and_failures(story: Story) -> str:
@@ -50,7 +66,7 @@ def _cumulative(story: Story) -> tuple[list[Point], list[Point], list[Point]]:
     start = (since(story, first_user_s(story)), 0.0)
     failed, expected, sent = [start], [start], [start]
     candidate, stable = Tally(0, 0), Tally(0, 0)
-    for poll in story.polls:
+    for poll in story.users_polls:
         candidate = Tally(
             candidate.requests + poll.candidate.requests, candidate.failures + poll.candidate.failures
         )
@@ -65,7 +81,7 @@ def _cumulative(story: Story) -> tuple[list[Point], list[Point], list[Point]]:
 def _stage_table(story: Story) -> str:
     rows = [
         (
-            stage.label,
+            f"{stage.label} (copies)" if stage.kind is StageKind.SHADOW else stage.label,
             f"{stage.weight_percent} %",
             spell(stage.seconds),
             failed(stage.candidate),

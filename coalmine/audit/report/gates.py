@@ -1,18 +1,37 @@
-"""What each gate saw: its evidence against the bounds that decide."""
+"""What each gate saw: its evidence against the bounds that decide, its looks where it asks the world."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from html import escape
 
-from coalmine.audit.charts import Chart, Line, Point, Tick, draw
+from coalmine.audit.charts import Chart, Line, Point, Tick, draw, value_ticks
 from coalmine.audit.report.timeline import bands, end, first_user_s, since
 from coalmine.audit.story import Story
+from coalmine.rollout.events import EventKind
+from coalmine.rollout.gates import GateReading, Verdict
 from coalmine.rollout.gates.combine import LAST_PROMOTE_E, PROMOTE_E, ROLL_BACK_E, mean_log_e
+from coalmine.rollout.plan import StageKind
+from coalmine.rollout_spec import QuerySpec, gate_name
+
+_TICKS = [
+    Tick(math.log(e), label) for e, label in ((0.01, "1:100"), (1, "1:1"), (20, "20:1"), (100, "100:1"))
+]
+_FLOOR, _CEILING = math.log(0.008), math.log(1500)
+
+_VERDICTS = {
+    Verdict.PASS: ("good", "passed"),
+    Verdict.FAIL: ("bad", "failed"),
+    Verdict.INCONCLUSIVE: ("waiting", "undecided"),
+    Verdict.ERROR: ("waiting", "could not measure"),
+}
 
 
 def gates(story: Story) -> str:
-    names = list(dict.fromkeys(gate.gate for poll in story.polls for gate in poll.gates))
+    newest = {reading.gate: reading for poll in story.polls for reading in poll.gates}
+    evidence = [reading for reading in newest.values() if reading.by_evidence]
+    checks = [reading for reading in newest.values() if not reading.by_evidence]
     words = (
         "The scale is odds against chance, valid whenever one looks. The users go back when the average over "
         f"the gates says {ROLL_BACK_E:g} to 1 that the candidate is worse. A stage is passed when every gate "
@@ -20,57 +39,118 @@ def gates(story: Story) -> str:
         "than the stage's margin; each stage collects that proof anew. What lies beyond the edge is drawn at "
         "the edge."
     )
-    together = [_gate(story, None)] if len(names) > 1 else []
-    charts = [*together, *(_gate(story, name) for name in names)]
-    return f'<p class="words">{words}</p><div class="pair">{"".join(charts)}</div>'
-
-
-def _gate(story: Story, gate: str | None) -> str:
-    """One gate's evidence against its bounds; None: the average, which is what rolls back."""
-    lines = [Line("roll-back", "worse", _roll_back_points(story, gate))]
-    if gate is not None:
-        lines += _promote_lines(story, gate)
-    lines.append(_bound("roll-back", ROLL_BACK_E, end(story)))
-    ticks = [
-        Tick(math.log(e), label) for e, label in ((0.01, "1:100"), (1, "1:1"), (20, "20:1"), (100, "100:1"))
+    deciding = [reading for reading in evidence if not reading.dry_run]
+    together = [_together(story)] if len(deciding) > 1 else []
+    drawn = [
+        *together,
+        *(_by_evidence(story, gate) for gate in evidence),
+        *(_check(story, g) for g in checks),
     ]
-    title = "All gates together" if gate is None else f"Gate “{gate}”"
-    chart = draw(
-        Chart(title, lines, end(story), math.log(0.008), math.log(1500), ticks, bands(story, named=False))
-    )
-    said = "" if gate is None else f'<p class="said">{escape(_last_words(story, gate))}</p>'
-    return f"<div>{chart}{said}</div>"
+    explained = f'<p class="words">{words}</p>' if evidence else ""
+    return f'{explained}<div class="pair">{"".join(drawn)}</div>{_approvals(story)}'
 
 
-def _roll_back_points(story: Story, gate: str | None) -> list[Point]:
+def _together(story: Story) -> str:
+    """The average over the gates, which is what rolls back."""
     points = [(since(story, first_user_s(story)), 0.0)]
     for poll in story.polls:
-        readings = [r for r in poll.gates if gate in (None, r.gate) and not math.isnan(r.log_e_roll_back)]
+        readings = [r for r in poll.gates if _counts(r) and not r.dry_run]
         if readings:
             points.append((since(story, poll.at_s), mean_log_e(readings)))
-    return points
+    return f"<div>{_evidence_chart(story, 'All gates together', [Line('roll-back', 'worse', points)])}</div>"
+
+
+def _by_evidence(story: Story, gate: GateReading) -> str:
+    readings = [
+        (since(story, poll.at_s), r) for poll in story.polls for r in poll.gates if r.gate == gate.gate
+    ]
+    worse = [(at, reading.log_e_roll_back) for at, reading in readings if _counts(reading)]
+    lines = [
+        Line("roll-back", "worse", [(since(story, first_user_s(story)), 0.0), *worse]),
+        *_promote_lines(story, gate.gate),
+    ]
+    return f"<div>{_evidence_chart(story, _title(gate), lines)}{_said(gate)}</div>"
+
+
+def _evidence_chart(story: Story, title: str, lines: list[Line]) -> str:
+    level = math.log(ROLL_BACK_E)
+    bound = Line("roll-back bound", "", [(0.0, level), (end(story), level)], in_legend=False)
+    shaded = bands(story, named=False)
+    return draw(Chart(title, [*lines, bound], end(story), _FLOOR, _CEILING, _TICKS, shaded))
 
 
 def _promote_lines(story: Story, gate: str) -> list[Line]:
     """One line per stage, each from nothing, and the bound that it had to reach."""
-    proofs, bounds = [], []
-    for index, stage in enumerate(stage for stage in story.stages if stage.label != "Bake"):
+    proofs: list[Line] = []
+    bounds: list[Line] = []
+    for index, stage in enumerate(stage for stage in story.stages if stage.kind is not StageKind.BAKE):
         polls = [poll for poll in story.polls if poll.stage == index]
-        start, end = since(story, stage.started_at_s), since(story, stage.ended_at_s)
-        readings = [(poll.at_s, r.log_e_promote) for poll in polls for r in poll.gates if r.gate == gate]
-        points = [(since(story, at_s), log_e) for at_s, log_e in readings if not math.isnan(log_e)]
-        proofs.append(Line("promote", "not worse", [(start, 0.0), *points], in_legend=index == 0))
-        bound = LAST_PROMOTE_E if index == len(story.about.stages) - 1 else PROMOTE_E
-        level = math.log(bound)
-        bounds.append(Line("promote bound", "", [(start, level), (end, level)], in_legend=False))
+        start, stop = since(story, stage.started_at_s), since(story, stage.ended_at_s)
+        readings = [(poll.at_s, r) for poll in polls for r in poll.gates if r.gate == gate and r.asked]
+        if not readings:
+            continue
+        points = [
+            (since(story, at_s), r.log_e_promote) for at_s, r in readings if not math.isnan(r.log_e_promote)
+        ]
+        proofs.append(Line("promote", "not worse", [(start, 0.0), *points], in_legend=not proofs))
+        level = math.log(LAST_PROMOTE_E if _is_last(story, index) else PROMOTE_E)
+        bounds.append(Line("promote bound", "", [(start, level), (stop, level)], in_legend=False))
     return [*proofs, *bounds]
 
 
-def _bound(kind: str, e_value: float, end_s: float) -> Line:
-    level = math.log(e_value)
-    return Line(f"{kind} bound", "", [(0.0, level), (end_s, level)], in_legend=False)
+def _is_last(story: Story, stage: int) -> bool:
+    return stage == len(story.about.stages) - 1 if story.plan is None else story.plan.is_last(stage)
 
 
-def _last_words(story: Story, gate: str) -> str:
-    said = [reading.sentence for poll in story.polls for reading in poll.gates if reading.gate == gate]
-    return said[-1]
+def _check(story: Story, gate: GateReading) -> str:
+    """A gate that asks the world: what it answered over time, against the bounds where it has some."""
+    points = [
+        (since(story, poll.at_s), reading.candidate)
+        for poll in story.polls
+        for reading in poll.gates
+        if reading.gate == gate.gate and reading.candidate is not None
+    ]
+    if not points:
+        return f"<div><h3>{escape(_title(gate))}</h3>{_said(gate)}</div>"
+    return f"<div>{_value_chart(story, gate, points)}{_said(gate)}</div>"
+
+
+def _value_chart(story: Story, gate: GateReading, points: list[Point]) -> str:
+    levels = list(_bounds(story, gate.gate))
+    values = [value for _, value in points] + levels
+    low, high = min(0.0, *values), max(0.0, *values)
+    air = 0.08 * (high - low or 1.0)
+    lines = [
+        Line("candidate", "candidate", points),
+        *(Line("roll-back bound", "", [(0.0, y), (end(story), y)], in_legend=False) for y in levels),
+    ]
+    shaded, ticks = bands(story, named=False), value_ticks(low, high)
+    return draw(Chart(_title(gate), lines, end(story), low - air, high + air, ticks, shaded))
+
+
+def _bounds(story: Story, gate: str) -> Iterator[float]:
+    for spec in () if story.plan is None else story.plan.gates:
+        if isinstance(spec, QuerySpec) and gate_name(spec) == gate:
+            yield from (bound for bound in (spec.at_most, spec.at_least) if bound is not None)
+
+
+def _title(gate: GateReading) -> str:
+    return f"Gate “{gate.gate}”" + (", a dry run: it decides nothing" if gate.dry_run else "")
+
+
+def _said(gate: GateReading) -> str:
+    """Its last words, and what follows from them for it alone."""
+    if gate.verdict is None:
+        return f'<p class="said">{escape(gate.sentence)}</p>'
+    tone, verdict = _VERDICTS[gate.verdict]
+    return f'<p class="said"><b class="{tone}">{verdict}</b> {escape(gate.sentence)}</p>'
+
+
+def _approvals(story: Story) -> str:
+    told = (EventKind.NEEDS_APPROVAL, EventKind.APPROVED)
+    items = [f"<li>{escape(event.sentence)}</li>" for event in story.events if event.kind in told]
+    return f"<h3>Approvals</h3><ul>{''.join(items)}</ul>" if items else ""
+
+
+def _counts(reading: GateReading) -> bool:
+    return reading.by_evidence and not math.isnan(reading.log_e_roll_back)

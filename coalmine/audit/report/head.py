@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from html import escape
+from typing import assert_never
 
 from coalmine.audit.report.timeline import first_user_s
 from coalmine.audit.report.words import moment, percent, requests, rounded, spell, time_of_day
 from coalmine.audit.story import Course, Story
+from coalmine.rollout.plan import StageKind
 
 HEADLINES = {
     Course.RUNNING: ("running", "Still running"),
@@ -50,10 +52,18 @@ def sentence(story: Story) -> str:
 
 
 def _share(story: Story) -> str:
-    if story.weight_percent == 0:
+    if not story.stages:
         return "No user is on the candidate yet."
-    stage = story.stages[-1].label if story.stages else "Before the first stage"
-    return f"{stage}: {story.weight_percent} % of the users are on the candidate."
+    stage = story.stages[-1]
+    match stage.kind:
+        case StageKind.SHADOW | StageKind.PREVIEW:
+            return f"{stage.label}: no user sees the candidate's answers yet."
+        case StageKind.USERS:
+            return f"{stage.label}: they are on the candidate."
+        case StageKind.WEIGHT | StageKind.BAKE:
+            return f"{stage.label}: {stage.weight_percent} % of the users are on the candidate."
+        case other:
+            assert_never(other)
 
 
 def _figures(story: Story) -> str:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from html import escape
 
 from coalmine.audit.report.pieces import facts_list, table
+from coalmine.audit.report.words import time_of_day
 from coalmine.audit.story import Story
 from coalmine.manifest import Comparison, Estimate, Manifest
+from coalmine.rollout.events import Event, EventKind
 
 
 def released(manifest: Manifest) -> str:
@@ -73,11 +75,27 @@ def _comparisons(comparisons: Sequence[Comparison]) -> str:
 
 def who(story: Story, manifest: Manifest) -> str:
     delivery, release = story.about.triggered_by, manifest.trigger
-    return facts_list(
-        [
-            ("Rollout started by", f"{delivery.who} ({delivery.kind}; proof: {delivery.proof})"),
-            ("Released by", f"{release.who} ({release.kind}; proof: {release.proof})"),
-            ("Released at", manifest.created),
-            ("Prefect flow run", delivery.run or release.run or "none"),
-        ]
+    facts = [
+        ("Rollout started by", f"{delivery.who} ({delivery.kind}; proof: {delivery.proof})"),
+        ("Released by", f"{release.who} ({release.kind}; proof: {release.proof})"),
+        ("Released at", manifest.created),
+        ("Prefect flow run", delivery.run or release.run or "none"),
+    ]
+    return facts_list(facts) + _asked(story)
+
+
+_ASKED = (EventKind.PAUSED, EventKind.RESUMED, EventKind.APPROVED, EventKind.ASK_REFUSED)
+
+
+def _asked(story: Story) -> str:
+    """What people asked of it while it ran."""
+    by_hand = [event for event in story.events if event.kind in _ASKED or _ended_by_hand(event)]
+    items = "".join(f"<li>{time_of_day(event.at_s)} {escape(event.sentence)}</li>" for event in by_hand)
+    return f"<h3>Asked while it ran</h3><ul>{items}</ul>" if items else ""
+
+
+def _ended_by_hand(event: Event) -> bool:
+    words = ("aborted by ", "promoted early by ", "superseded by ")
+    return event.kind in (EventKind.PROMOTING, EventKind.ROLLING_BACK) and any(
+        w in event.sentence for w in words
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from coalmine.audit.charts import Band
 from coalmine.audit.story import StageStory, Story
+from coalmine.rollout.plan import RolloutStage
 
 
 def bands(story: Story, *, named: bool = True) -> list[Band]:
@@ -18,12 +19,13 @@ def bands(story: Story, *, named: bool = True) -> list[Band]:
 
 
 def _band_name(stage: StageStory) -> str:
-    return "bake" if stage.label == "Bake" else f"{stage.weight_percent} %"
+    return str(RolloutStage(stage.kind, stage.weight_percent))
 
 
 def first_user_s(story: Story) -> float:
-    """When the first users were sent to the candidate; there are polls, so there were some."""
-    return story.stages[0].started_at_s
+    """When the first users were sent to the candidate, or it got the first copies."""
+    seen = [stage for stage in story.stages if stage.seen_by_users]
+    return (seen or story.stages)[0].started_at_s
 
 
 def since(story: Story, at_s: float) -> float:
