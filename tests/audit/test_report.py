@@ -16,10 +16,17 @@ from coalmine.audit.story import read_story
 from coalmine.errors import NotFound
 from coalmine.manifest import LookupTable
 from coalmine.rollout.events import Event, EventKind
+from coalmine.slots import Slot
+from coalmine.statistics.intervals import confidence_sequence
 from tests.audit.fake_rollouts import FakeRollout, make_manifest, write_rollout
+from tests.audit.simulated_rollouts import CHOSEN_USERS, EVERYTHING, simulate
+from tests.simulators.world import ArmBehaviour, World
 
 BAD = FakeRollout(version="2.0.0", stable_version="1.1.0", failure_rates=(0.12, 0.001), who="Sam")
 RUNNING = FakeRollout(ends=False)
+
+
+KNOWN = Commits(code="a" * 40, release="b" * 40, ending="c" * 40, remote="git@github.com:acme/models.git")
 
 
 def page_of(folder: Path) -> str:
@@ -84,8 +91,9 @@ def test_the_head_says_how_many_requests_were_hurt(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fake", [FakeRollout(), BAD, RUNNING], ids=["promoted", "rolled back", "running"])
 def test_a_page_needs_nothing_from_outside_and_is_well_formed(tmp_path: Path, fake: FakeRollout) -> None:
-    page = page_of(write_rollout(tmp_path, fake))
-    assert not re.search(r"https?:|<script|<link|<img|src=|url\(|@import", page)
+    page = render(read_story(write_rollout(tmp_path, fake)), make_manifest(), KNOWN)
+    fetched = re.sub(r'<a href="https://[^"]*">', "", page)  # what a person may follow is not fetched
+    assert not re.search(r"https?:|<script|<link|<img|src=|url\(|@import", fetched)
     balance = _Balance()
     balance.feed(page)
     assert balance.open == []
@@ -167,3 +175,117 @@ def test_the_same_journal_gives_the_same_page_beside_it(tmp_path: Path) -> None:
 def test_a_folder_without_a_rollout_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="holds no rollout"):
         write_report(tmp_path, make_manifest())
+
+
+# --- every kind of stage and gate ------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    world = World(requests_per_s=150)
+    for slot in Slot:
+        world.behaviour[slot] = ArmBehaviour(failing=0.003)
+    return simulate(tmp_path_factory.mktemp("everything"), EVERYTHING, world)
+
+
+def test_copies_in_a_shadow_stage_are_no_users_requests(everything: Path) -> None:
+    story = read_story(everything)
+    shadow, *others = story.stages
+    assert shadow.label == "Stage 1 of 3, shadow"
+    assert shadow.candidate.requests > 0
+    assert not shadow.seen_by_users
+    assert story.candidate.requests == sum(stage.candidate.requests for stage in others)
+    assert story.exposed_s == sum(stage.seconds for stage in others)
+    assert "Stage 1 of 3, shadow (copies) 0 %" in words(page_of(everything))
+
+
+def test_each_gate_says_what_follows_from_it_when_it_was_last_asked(everything: Path) -> None:
+    read = words(page_of(everything))
+    for told in (
+        "Gate “predictions”, a dry run: it decides nothing",
+        "Gate “agreement” worse not worse",
+        "passed 0 of ",  # asked in the shadow stage alone
+        "passed it says pass",
+        "Approvals Waiting for a person: approval is asked before bake.",
+        "Asked while it ran",
+    ):
+        assert told in read
+
+
+def test_a_check_is_drawn_against_its_bound(everything: Path) -> None:
+    memory = re.search(r"<figcaption>Gate “memory”.*?</figure>", page_of(everything))
+    assert memory is not None
+    assert ">600</span>" in memory.group()
+    assert 'class="line roll-back bound"' in memory.group()
+
+
+def test_the_scores_of_both_arms_are_drawn_beside_each_other(everything: Path) -> None:
+    page = page_of(everything)
+    assert page.count('<rect class="bar candidate"') == page.count('<rect class="bar stable"') == 20
+
+
+def test_rates_come_with_intervals_that_hold_whenever_one_looks(everything: Path) -> None:
+    page, story = page_of(everything), read_story(everything)
+    assert page.count('class="ribbon candidate"') == page.count('class="ribbon stable"') == 1
+    low, high = confidence_sequence(story.candidate.failures, story.candidate.requests)
+    told = re.search(r"candidate ([\d.]+) % \(([\d.]+) % to ([\d.]+) %\)", words(page).replace("\xa0", " "))
+    assert told is not None
+    rate, least, most = (float(number) / 100 for number in told.groups())
+    assert rate == pytest.approx(story.candidate.failures / story.candidate.requests, rel=0.05)
+    assert (least, most) == (pytest.approx(float(low), rel=0.06), pytest.approx(float(high), rel=0.06))
+
+
+def test_evidence_never_runs_backwards_in_time(everything: Path) -> None:
+    for points in re.findall(r'<polyline class="line[^"]*" points="([^"]*)"', page_of(everything)):
+        times = [float(point.partition(",")[0]) for point in points.split()]
+        assert times == sorted(times)
+
+
+def test_the_page_says_where_the_guarantee_is_approximate(everything: Path, tmp_path: Path) -> None:
+    read = words(page_of(everything))
+    assert "Approximate in the bake" in read
+    assert "no earlier rollout shows how they come" in read
+    assert "Dry run: predictions." in read
+    chosen = words(page_of(simulate(tmp_path, CHOSEN_USERS, World(requests_per_s=100))))
+    assert "Approximate: a header or cookie decides who got the candidate." in chosen
+    assert re.search(r"Stage 1 of 1, chosen users [\d.]+.% measured", chosen)
+
+
+def test_a_rollout_from_before_plans_were_kept_still_has_its_page(tmp_path: Path) -> None:
+    folder = write_rollout(tmp_path, FakeRollout())
+    lines = (folder / "ticks.jsonl").read_text().splitlines()
+    polls = [json.dumps(json.loads(line)["poll"]) for line in lines if "poll" in json.loads(line)]
+    (folder / "ticks.jsonl").unlink()
+    (folder / "polls.jsonl").write_text("\n".join(polls) + "\n")
+    read = words(page_of(folder))
+    assert "Over: promoted" in read
+    assert "Stage 3 of 3 50 %" in read
+
+
+# --- commits and what to type ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("remote", "begins"),
+    [
+        ("git@github.com:acme/models.git", "https://github.com/acme/models/commit/"),
+        ("ssh://git@git.acme.org/ml/models.git", "https://git.acme.org/ml/models/commit/"),
+        ("https://user:secret@gitlab.com/acme/ml/models", "https://gitlab.com/acme/ml/models/commit/"),
+        ("/srv/git/models.git", None),
+        ("", None),
+    ],
+)
+def test_commits_are_linked_where_the_remote_has_pages(remote: str, begins: str | None) -> None:
+    assert Commits(remote=remote).pages == begins
+
+
+def test_without_pages_a_commit_is_shown_by_git(tmp_path: Path) -> None:
+    story = read_story(write_rollout(tmp_path, FakeRollout()))
+    page = render(story, make_manifest(), Commits(ending="c" * 40, remote="/srv/git"))
+    assert "<code>git show cccccccccccc</code>" in page
+    assert "<a href" not in page
+
+
+def test_the_page_says_what_to_type_next(tmp_path: Path) -> None:
+    assert "coalmine abort flight-delay" in words(page_of(write_rollout(tmp_path / "a", RUNNING)))
+    assert "coalmine replay " in words(page_of(write_rollout(tmp_path / "b", BAD)))

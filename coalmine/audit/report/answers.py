@@ -35,12 +35,12 @@ def scores(story: Story) -> str:
     bounds = _score_bounds(story)
     if not bounds or not all(sum(counts) for counts in rows.values()):
         return ""
-    labels = [f"≤ {bounds[0]:g}", *(f"{low:g} to {high:g}" for low, high in pairwise(bounds))]
+    labels = [f"{bound:g}" for bound in bounds]
     series = [
         Bars(arm.value, f"{arm.value}, {sum(counts):,} rows", [count / sum(counts) for count in counts])
         for arm, counts in rows.items()
     ]
-    return draw_bars("Share of the scores", labels, series)
+    return draw_bars("Share of the scores between one bound and the next", labels, series)
 
 
 def _score_bounds(story: Story) -> tuple[float, ...]:

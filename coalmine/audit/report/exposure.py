@@ -6,7 +6,7 @@ from coalmine.audit.charts import Chart, Line, Point, Tick, count_ticks, draw, s
 from coalmine.audit.report.pieces import table
 from coalmine.audit.report.timeline import bands, end, first_user_s, since
 from coalmine.audit.report.words import percent, spell
-from coalmine.audit.story import Story, Tally
+from coalmine.audit.story import StageStory, Story, Tally
 from coalmine.rollout.plan import StageKind
 
 
@@ -82,20 +82,31 @@ def _stage_table(story: Story) -> str:
     rows = [
         (
             f"{stage.label} (copies)" if stage.kind is StageKind.SHADOW else stage.label,
-            f"{stage.weight_percent} %",
+            _weight(stage),
             spell(stage.seconds),
-            failed(stage.candidate),
-            failed(stage.stable),
+            _failed(stage.candidate),
+            _failed(stage.stable),
         )
         for stage in story.stages
     ]
-    total = ("In all", "", spell(story.exposed_s), failed(story.candidate), failed(story.stable))
+    total = ("In all", "", spell(story.exposed_s), _failed(story.candidate), _failed(story.stable))
     return table(
-        ("", "Weight", "Time", "Failed on candidate", "Failed on stable"), [*rows, total], last_is_total=True
+        ("", "Weight", "Time", "Failed on candidate", "Failed on stable"),
+        [*rows, total],
+        last_is_total=True,
+        kind="stages",
     )
 
 
-def failed(tally: Tally) -> str:
+def _weight(stage: StageStory) -> str:
+    """The candidate's share: as it was set, or, where that is not by weight, as it was measured."""
+    both = stage.candidate.requests + stage.stable.requests
+    if stage.kind is StageKind.USERS and both:
+        return f"{percent(stage.candidate.requests / both)} measured"
+    return f"{stage.weight_percent} %"
+
+
+def _failed(tally: Tally) -> str:
     if tally.failure_rate is None:
         return "no requests"
     return f"{tally.failures:,} of {tally.requests:,} ({percent(tally.failure_rate)})"

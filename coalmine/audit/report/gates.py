@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from html import escape
 
 from coalmine.audit.charts import Chart, Line, Point, Tick, draw, value_ticks
-from coalmine.audit.report.timeline import bands, end, first_user_s, since
+from coalmine.audit.report.timeline import bands, end, since
 from coalmine.audit.story import Story
 from coalmine.rollout.events import EventKind
 from coalmine.rollout.gates import GateReading, Verdict
@@ -29,7 +29,9 @@ _VERDICTS = {
 
 
 def gates(story: Story) -> str:
-    newest = {reading.gate: reading for poll in story.polls for reading in poll.gates}
+    readings = [reading for poll in story.polls for reading in poll.gates]
+    # What a gate said when it was last asked: in a stage that does not ask it, it has nothing to decide.
+    newest = {r.gate: r for r in readings} | {r.gate: r for r in readings if r.asked}
     evidence = [reading for reading in newest.values() if reading.by_evidence]
     checks = [reading for reading in newest.values() if not reading.by_evidence]
     words = (
@@ -52,7 +54,7 @@ def gates(story: Story) -> str:
 
 def _together(story: Story) -> str:
     """The average over the gates, which is what rolls back."""
-    points = [(since(story, first_user_s(story)), 0.0)]
+    points = [_nothing_yet(story)]
     for poll in story.polls:
         readings = [r for r in poll.gates if _counts(r) and not r.dry_run]
         if readings:
@@ -66,10 +68,15 @@ def _by_evidence(story: Story, gate: GateReading) -> str:
     ]
     worse = [(at, reading.log_e_roll_back) for at, reading in readings if _counts(reading)]
     lines = [
-        Line("roll-back", "worse", [(since(story, first_user_s(story)), 0.0), *worse]),
+        Line("roll-back", "worse", [_nothing_yet(story), *worse]),
         *_promote_lines(story, gate.gate),
     ]
     return f"<div>{_evidence_chart(story, _title(gate), lines)}{_said(gate)}</div>"
+
+
+def _nothing_yet(story: Story) -> Point:
+    """Where evidence begins: even odds, before anything is measured."""
+    return since(story, story.stages[0].started_at_s), 0.0
 
 
 def _evidence_chart(story: Story, title: str, lines: list[Line]) -> str:

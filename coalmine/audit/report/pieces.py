@@ -15,12 +15,14 @@ def facts_list(facts: Iterable[tuple[str, str]]) -> str:
     return f'<dl class="facts">{"".join(items)}</dl>'
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, last_is_total: bool = False) -> str:
+def table(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], *, last_is_total: bool = False, kind: str = ""
+) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in heads)
     lines = []
     for number, row in enumerate(rows, 1):
-        kind = ' class="total"' if last_is_total and number == len(rows) else ""
+        total = ' class="total"' if last_is_total and number == len(rows) else ""
         cells = f"<th>{escape(row[0])}</th>" + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
-        lines.append(f"<tr{kind}>{cells}</tr>")
+        lines.append(f"<tr{total}>{cells}</tr>")
     body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
-    return f'<div class="table"><table>{body}</table></div>'
+    return f'<div class="table {kind}"><table>{body}</table></div>'
