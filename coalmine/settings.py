@@ -4,14 +4,47 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from coalmine.errors import NotFound
-from coalmine.spec import Name, Spec, load_spec
+from coalmine.spec import Name, load_spec
+from coalmine.strict import Spec
 
 FILE = Path("coalmine.yaml")
 STATE = Path(".coalmine")  # this machine's state, from the top of the repository; never in Git
+
+
+class PrometheusSettings(Spec):
+    """A server that speaks Prometheus's HTTP API, for the gate `query`. A secret stays out of this file.
+
+    url: of the server, without `/api/v1`. token_file, token_env: where the bearer token is, in a file or an
+    environment variable; read anew at each query. ca_file: whom to trust instead of the system.
+    tenant: sent as `X-Scope-OrgID`, which Mimir, Cortex and Thanos ask for.
+    """
+
+    url: str = Field(pattern=r"^https?://[^\s?#@]+$")
+    token_file: Path | None = None
+    token_env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    ca_file: Path | None = None
+    tenant: str | None = Field(None, pattern=r"^[\x21-\x7e]+$")
+    timeout_s: float = Field(5.0, gt=0, le=60)
+
+    @model_validator(mode="after")
+    def _one_token_and_only_where_it_is_hidden(self) -> PrometheusSettings:
+        if self.token_file is not None and self.token_env is not None:
+            raise ValueError("give `token_file` or `token_env`, not both")
+        has_token = self.token_file is not None or self.token_env is not None
+        if has_token and self.url.startswith("http:") and not is_loopback(self.url):
+            raise ValueError(f"a token would go to {self.url} for everybody to read: give an https URL")
+        if self.ca_file is not None and self.url.startswith("http:"):
+            raise ValueError("`ca_file` says whom to trust over https, and `url` is http")
+        return self
+
+
+def is_loopback(url: str) -> bool:
+    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
 
 
 class Environment(Spec):
@@ -24,6 +57,7 @@ class Environment(Spec):
     router: Literal["envoy"] = "envoy"
     telemetry: Literal["scrape"] = "scrape"
     address: str = Field("127.0.0.1:8800", pattern=r"^[^:]+:\d+$")
+    prometheus: PrometheusSettings | None = None
 
 
 class GitSettings(Spec):
