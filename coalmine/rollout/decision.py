@@ -22,13 +22,18 @@ class Unmeasured:
 
 @dataclass(frozen=True)
 class Observation:
-    """What the ports showed in one tick. checks: what those that were asked said, by gate name."""
+    """What the ports showed in one tick.
+
+    stable: whether it can take users back; None where nobody is to be taken back.
+    checks: what those that were asked said, by gate name.
+    """
 
     split: TrafficSplit | Unmeasured | None
     candidate: SlotStatus | Unmeasured
     reading: Reading | Unmeasured
     requests: Sequence[Request] = ()
     checks: Mapping[str, CheckResult] = field(default_factory=dict)
+    stable: SlotStatus | Unmeasured | None = None
 
 
 @dataclass(frozen=True)

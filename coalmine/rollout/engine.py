@@ -17,7 +17,7 @@ from coalmine.rollout.decision import Decision, Observation, Unmeasured
 from coalmine.rollout.events import EventKind
 from coalmine.rollout.evidence import CountersReset, NotCounted, Poll, Reading, between
 from coalmine.rollout.gates import Gate, Verdict
-from coalmine.rollout.gates.combine import SUSPICION_E, ruling
+from coalmine.rollout.gates.combine import SUSPICION_E, Ruling, ruling
 from coalmine.rollout.gates.kinds import fresh
 from coalmine.rollout.measuring import SKEWED_FOR_S, measure, poll_of, stage_of, with_poll
 from coalmine.rollout.plan import BAKE, Plan, RolloutStage, StageKind
@@ -163,9 +163,37 @@ def _what_is_known(plan: Plan, state: RolloutState) -> str:
 
 
 def _progress(plan: Plan, decision: Decision, seen: Observation, now_s: float) -> Decision:
-    state = decision.state
     if isinstance(seen.candidate, SlotStatus) and seen.candidate.health is SlotHealth.FAILED:
         return _roll_back(decision, f"the candidate died: {seen.candidate.detail}", now_s)
+    stable = seen.stable
+    after = _look(plan, decision, seen, now_s)
+    if isinstance(stable, SlotStatus) and stable.health is SlotHealth.FAILED:
+        return _staying(decision, after, seen, stable.detail, now_s)
+    return after
+
+
+def _staying(decision: Decision, after: Decision, seen: Observation, why: str, now_s: float) -> Decision:
+    """`after`, unless it takes users back to a stable that is dead: they stay where they are answered."""
+    if after.state.phase is not Phase.ROLLING_BACK:
+        return after
+    sentence = f"Stable cannot take the users back ({why}), so they stay where they are answered."
+    if after.measured is not None and isinstance(seen.reading, Reading):
+        # The poll counts: what the gates saw in it is not to be shown to them again.
+        new = after.state
+        state = replace(
+            decision.state,
+            base=seen.reading,
+            gates=new.gates,
+            polls=new.polls,
+            traffic=new.traffic,
+            measured_at_s=now_s,
+        )
+        decision = replace(decision, measured=after.measured, state=state)
+    return decision.holding(sentence, now_s)
+
+
+def _look(plan: Plan, decision: Decision, seen: Observation, now_s: float) -> Decision:
+    state = decision.state
     obstacle = _obstacle(plan, state, seen)
     if obstacle is not None:
         # Nothing may be concluded from a poll in which the route was not what it should be.
@@ -227,7 +255,7 @@ def _judge(plan: Plan, decision: Decision, poll: Poll, now_s: float) -> Decision
     if unseen:
         return _within_budgets(plan, decision.holding("No requests reach the candidate.", now_s), now_s)
     if judged.verdict is Verdict.ERROR:
-        return _within_budgets(plan, decision.holding(f"A gate holds: {judged.reason}.", now_s), now_s)
+        return _within_budgets(plan, _unmeasured(decision, judged, now_s), now_s)
     if state.paused:
         return _within_budgets(plan, decision.holding("Paused.", now_s), now_s)
     if baking:
@@ -239,6 +267,13 @@ def _judge(plan: Plan, decision: Decision, poll: Poll, now_s: float) -> Decision
     if judged.verdict is not Verdict.PASS:
         return _within_budgets(plan, decision, now_s)
     return _enter(plan, decision, state.stage + 1, now_s)
+
+
+def _unmeasured(decision: Decision, judged: Ruling, now_s: float) -> Decision:
+    """Told once for each gate, in its first words: those that follow may differ by a number alone."""
+    held, begins = decision.state.held, f"The gate {judged.gate} holds: "
+    same = held is not None and held.startswith(begins)
+    return decision.holding(held if same else f"{begins}{judged.reason}.", now_s)
 
 
 def _baking(plan: Plan, decision: Decision, now_s: float) -> Decision:

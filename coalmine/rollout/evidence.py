@@ -111,7 +111,7 @@ class Poll:
         that came, and a poll in which an arm had none shows nothing.
     mirrored: the counts hold copies, whose answers nobody saw.
     answers: of the arms whose servers went on counting; a server that was started again is left out.
-    unread: the arms whose servers could not be read.
+    unread: the arms whose servers could not be read; missing: why, and why there are no pairs.
     pairs: None where nothing compares the two answers to one request.
     """
 
@@ -124,6 +124,7 @@ class Poll:
     answers: Mapping[Arm, AnswerCounts] = field(default_factory=dict)
     score_bounds: tuple[float, ...] = ()
     unread: tuple[Arm, ...] = ()
+    missing: tuple[str, ...] = ()
     pairs: PairCounts | None = None
 
 
@@ -167,6 +168,7 @@ def between(before: Reading, after: Reading, weight: float, counted: Counted = C
         answers=_answers(before, after),
         score_bounds=_score_bounds(after),
         unread=tuple(arm for arm in Arm if arm not in after.answers),
+        missing=after.missing,
         pairs=_pairs(before.pairs, after.pairs),
     )
 

@@ -121,10 +121,20 @@ class CheckResult:
     value: float | None = None
 
 
-class Check(Protocol):
-    """A gate that asks the world a question instead of counting requests: a query, a webhook, a person."""
+@dataclass(frozen=True)
+class Asked:
+    """For what a check is asked. stage: in words, as `RolloutStage` says it."""
 
-    def look(self, candidate: Slot, now_s: float) -> CheckResult:
+    candidate: Slot
+    stage: str
+    weights: Mapping[Slot, int]
+    now_s: float
+
+
+class Check(Protocol):
+    """A gate that asks the world a question instead of counting requests: a query, a webhook."""
+
+    def look(self, asked: Asked) -> CheckResult:
         """What it says now. Whatever goes wrong is `Verdict.ERROR` with its words, never an exception:
         it holds the stage and has its budget."""
 

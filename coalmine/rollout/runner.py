@@ -23,6 +23,7 @@ from coalmine.rollout.evidence import Reading
 from coalmine.rollout.measuring import stage_of
 from coalmine.rollout.plan import Plan
 from coalmine.rollout.ports import (
+    Asked,
     Check,
     CheckResult,
     Clock,
@@ -37,7 +38,7 @@ from coalmine.rollout.ports import (
 from coalmine.rollout.replay import fold
 from coalmine.rollout.state import Phase, RolloutState
 from coalmine.rollout.ticks import Beginning, Happening, Tick, fingerprint, measured_to_json, tick_to_json
-from coalmine.slots import Slots
+from coalmine.slots import Slot, Slots
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,14 @@ def _resumed(plan: Plan, saved: Mapping[str, Any], ports: Ports) -> RolloutState
 def _observe(plan: Plan, state: RolloutState, ports: Ports) -> Observation:
     # Asked first: a request that arrives while the ports are read waits for the next tick.
     requests = ports.journal.take_requests()
+    exposed = state.phase in (Phase.PROGRESSING, Phase.BAKING)
     return Observation(
-        _split(ports), _candidate(state, ports), _reading(state, ports), requests, _checks(plan, state, ports)
+        split=_split(ports),
+        candidate=_status(state.candidate, ports),
+        reading=_reading(state, ports),
+        requests=requests,
+        checks=_checks(plan, state, ports) if exposed else {},
+        stable=_status(state.candidate.other, ports) if exposed else None,
     )
 
 
@@ -141,9 +148,9 @@ def _split(ports: Ports) -> TrafficSplit | Unmeasured | None:
         return Unmeasured(str(error))
 
 
-def _candidate(state: RolloutState, ports: Ports) -> SlotStatus | Unmeasured:
+def _status(slot: Slot, ports: Ports) -> SlotStatus | Unmeasured:
     try:
-        return ports.reconciler.status(state.candidate)
+        return ports.reconciler.status(slot)
     except ReconcilerUnavailable as error:
         return Unmeasured(str(error))
 
@@ -156,11 +163,10 @@ def _reading(state: RolloutState, ports: Ports) -> Reading | Unmeasured:
 
 
 def _checks(plan: Plan, state: RolloutState, ports: Ports) -> Mapping[str, CheckResult]:
-    if state.phase not in (Phase.PROGRESSING, Phase.BAKING):
-        return {}
-    asked = plan.asked(stage_of(plan, state))
-    now_s = ports.clock.now_s()
-    return {name: check.look(state.candidate, now_s) for name, check in ports.checks.items() if name in asked}
+    stage = stage_of(plan, state)
+    names = plan.asked(stage)
+    asked = Asked(state.candidate, str(stage), engine.wanted_split(plan, state).weights, ports.clock.now_s())
+    return {name: check.look(asked) for name, check in ports.checks.items() if name in names}
 
 
 # --- decide and save -------------------------------------------------------------------

@@ -120,6 +120,7 @@ def observation_to_json(seen: Observation) -> Json:
         "split": _or_unmeasured(seen.split, split_to_json),
         "candidate": _or_unmeasured(seen.candidate, status_to_json),
         "reading": _or_unmeasured(seen.reading, reading_to_json),
+        **({} if seen.stable is None else {"stable": _or_unmeasured(seen.stable, status_to_json)}),
         **({"requests": [request_to_json(r) for r in seen.requests]} if seen.requests else {}),
         **({"checks": {name: check_to_json(c) for name, c in seen.checks.items()}} if seen.checks else {}),
     }
@@ -132,6 +133,7 @@ def observation_from_json(content: Mapping[str, Any]) -> Observation:
         reading=_or_unmeasured_from(content["reading"], reading_from_json),
         requests=tuple(request_from_json(r) for r in content.get("requests", ())),
         checks={name: check_from_json(c) for name, c in content.get("checks", {}).items()},
+        stable=_or_unmeasured_from(content.get("stable"), status_from_json),
     )
 
 

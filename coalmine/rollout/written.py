@@ -34,6 +34,7 @@ def reading_to_json(reading: Reading) -> Json:
         **({} if reading.mirrored is None else {"mirrored": _arms_to_json(reading.mirrored)}),
         **({"answers": _answers_to_json(reading.answers)} if reading.answers else {}),
         **({} if pairs is None else {"pairs": [pairs.epoch, pairs.compared, pairs.different]}),
+        **({"missing": list(reading.missing)} if reading.missing else {}),
     }
 
 
@@ -48,6 +49,7 @@ def reading_from_json(content: Mapping[str, Any]) -> Reading:
             for arm, a in content.get("answers", {}).items()
         },
         pairs=Pairs(*content["pairs"]) if "pairs" in content else None,
+        missing=tuple(content.get("missing", ())),
     )
 
 

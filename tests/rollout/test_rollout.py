@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -247,60 +245,6 @@ def test_a_stage_that_stays_undecided_rolls_back_at_its_budget() -> None:
     ended = upgrade(world, impatient)
     assert ended.phase is Phase.ROLLED_BACK
     assert "still undecided after 100 s" in ended.reason
-
-
-class Killed(BaseException):
-    """SIGKILL, as far as a test can have it."""
-
-
-@pytest.mark.parametrize("failing", [0.0, 0.3], ids=["good", "bad"])
-def test_killed_at_any_call_and_run_again_the_rollout_ends_the_same(failing: float) -> None:
-    for deadly in range(1, 1000, 1 if failing else 5):
-        world = World(seed=deadly)
-        world.behaviour[Slot.GREEN].failing = failing
-        _kill_at(world, deadly)
-        try:
-            ended = upgrade(world)
-            survived = True
-        except Killed:
-            survived = False
-            world.journal.held = False  # the lease dies with its holder
-            ended = upgrade(world)
-        assert ended.phase is (Phase.ROLLED_BACK if failing else Phase.PROMOTED)
-        assert weight(world) == (0 if failing else 100)
-        assert len(world.record.outcomes) == 1
-        sequences = [event["sequence"] for event in world.journal.events]
-        assert sequences == list(range(len(sequences)))
-        if survived:
-            assert deadly > 15, "the kills must have reached every step"
-            return
-    pytest.fail("no run was long enough to be killed nowhere")
-
-
-def _kill_at(world: World, deadly: int) -> None:
-    """The `deadly`-th call of any port ends the runner, before or after it took effect."""
-    count = 0
-
-    def dying(call: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*arguments: Any) -> Any:
-            nonlocal count
-            count += 1
-            if count == deadly and deadly % 2 == 0:
-                raise Killed
-            result = call(*arguments)
-            if count == deadly:
-                raise Killed
-            return result
-
-        return wrapped
-
-    for port, names in (
-        (world.router, ("set_split", "observed_split")),
-        (world.journal, ("save", "append_event", "append_tick")),
-        (world.record, ("promote", "reject")),
-    ):
-        for name in names:
-            setattr(port, name, dying(getattr(port, name)))
 
 
 def test_a_state_survives_its_json() -> None:

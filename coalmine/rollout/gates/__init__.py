@@ -81,3 +81,9 @@ def bet(comparison: Comparison, counts: TwoArmCounts, poll: Poll) -> Comparison:
     if poll.weight == 0:
         return comparison.with_counted(counts)
     return comparison.with_poll(counts, poll.weight)
+
+
+def unread(poll: Poll) -> str:
+    """What an arm's model servers did not tell in `poll`, and why, for people."""
+    why = f" ({'; '.join(poll.missing)})" if poll.missing else ""
+    return f"the model servers of {' and '.join(poll.unread)} could not be read{why}"

@@ -40,7 +40,8 @@ class AgreementGate:
 
     def observe(self, poll: Poll) -> Self:
         if poll.pairs is None:
-            return replace(self, error="nothing compares the two answers to one request here")
+            why = "; ".join(poll.missing) or "nothing compares the two answers to one request here"
+            return replace(self, error=why)
         compared, different = poll.pairs.compared, poll.pairs.different
         bins, counts = ((0.0, 0.0), (1.0, 1.0)), (compared - different, different)
         return replace(

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from coalmine.rollout.evidence import AnswerCounts, Answers, Arm, Poll
-from coalmine.rollout.gates import GateReading, Verdict
+from coalmine.rollout.gates import GateReading, Verdict, unread
 from coalmine.rollout.gates.bounds import ENOUGH, nearest
 from coalmine.rollout_spec import PredictionsSpec
 from coalmine.statistics import saved
@@ -80,7 +80,7 @@ class PredictionsGate:
         if poll.weight == 1:
             return self
         if poll.unread:
-            return replace(self, error=f"the servers of {' and '.join(poll.unread)} could not be read")
+            return replace(self, error=unread(poll))
         if not poll.score_bounds:
             return replace(self, error="the two releases do not count their scores by the same bounds")
         known = replace(self, error="")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from coalmine.rollout.evidence import AnswerCounts, Answers, Arm, Poll
-from coalmine.rollout.gates import GateReading, Verdict
+from coalmine.rollout.gates import GateReading, Verdict, unread
 from coalmine.rollout_spec import QualitySpec
 from coalmine.statistics import saved
 from coalmine.statistics.comparison import Comparison
@@ -53,7 +53,7 @@ class QualityGate:
 
     def observe(self, poll: Poll) -> Self:
         if poll.unread:
-            return replace(self, error=f"the servers of {' and '.join(poll.unread)} could not be read")
+            return replace(self, error=unread(poll))
         gate = replace(self, error="")
         if len(poll.answers) < len(Arm):
             return gate
