@@ -11,12 +11,31 @@ from typer.core import TyperGroup
 
 from coalmine import errors
 from coalmine.cli import app
-from coalmine.rollout import plan
 from coalmine.rollout.gates import errors as errors_gate
-from coalmine.rollout.gates import latency
-from coalmine.spec import GateSpec, Rollout
+from coalmine.rollout.gates import latency, predictions, quality
+from coalmine.rollout_spec import (
+    AgreementSpec,
+    ApprovalSpec,
+    ErrorsSpec,
+    LatencySpec,
+    PredictionsSpec,
+    QualitySpec,
+    QuerySpec,
+    Rollout,
+    WebhookSpec,
+)
 
 TOP = Path(__file__).parents[2]
+GATES = (
+    ErrorsSpec,
+    LatencySpec,
+    PredictionsSpec,
+    QualitySpec,
+    AgreementSpec,
+    QuerySpec,
+    WebhookSpec,
+    ApprovalSpec,
+)
 PAPERS = sorted([*TOP.glob("*.md"), *(TOP / "docs").rglob("*.md"), *(TOP / "k8s").rglob("*.md")])
 
 
@@ -46,9 +65,10 @@ def test_the_exit_codes_are_those_of_the_errors(paper: str) -> None:
 
 
 def test_the_keys_of_a_rollout_are_documented_with_their_defaults() -> None:
-    text = _section("docs/gates.md", "The keys of `rollout` in model.yaml")
-    rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", text, re.MULTILINE))
-    assert set(rows) == {*Rollout.model_fields, *GateSpec.model_fields} - {"gate"}
+    rows = _keys()
+    assert set(rows) == {*Rollout.model_fields, *(key for gate in GATES for key in gate.model_fields)} - {
+        "gate"
+    }
     for key, default in Rollout().model_dump(mode="json").items():
         shown = rows[key].replace("`", "")
         assert shown == (
@@ -56,16 +76,33 @@ def test_the_keys_of_a_rollout_are_documented_with_their_defaults() -> None:
         )
 
 
+def test_the_keys_of_the_gates_are_documented_with_their_defaults() -> None:
+    rows = _keys()
+    for gate in GATES:
+        kind = gate.model_fields["gate"].default
+        for key, field in gate.model_fields.items():
+            if key in ("gate", "name", "dry_run"):
+                continue
+            default = "required" if field.is_required() else _as_shown(field.default)
+            assert f"{kind} {default}" in rows[key].split(", "), (kind, key)
+
+
 def test_the_gates_are_documented_with_their_constants() -> None:
     text = (TOP / "docs/gates.md").read_text(encoding="utf-8")
-    for name, gate, margin in (
-        ("errors", errors_gate, plan.ERRORS_MARGIN),
-        ("latency", latency, plan.LATENCY_MARGINS[-1]),
+    for gate, spec in (
+        (errors_gate, ErrorsSpec()),
+        (latency, LatencySpec()),
+        (predictions, PredictionsSpec()),
+        (quality, QualitySpec()),
     ):
-        row = next(line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
-        assert f"{gate.ROLL_BACK.ratio:g} × stable + {gate.ROLL_BACK.delta:g} " in row
-        assert f"{gate.PROMOTE_RATIO:g} × stable + {margin:g} " in row
-        assert re.search(rf"^\| `margin` \| .*{name} {margin:g}\b", text, re.MULTILINE)
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{spec.gate}` |"))
+        assert f"| {gate.ROLL_BACK.ratio:g} × stable + {gate.ROLL_BACK.delta:g} |" in row
+        assert f"| {gate.PROMOTE_RATIO:g} × stable + {spec.margin:g}" in row
+
+
+def _keys() -> dict[str, str]:
+    text = _section("docs/gates.md", "The keys of `rollout` in model.yaml")
+    return dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", text, re.MULTILINE))
 
 
 def _section(paper: str, heading: str) -> str:
@@ -84,4 +121,6 @@ def _commands(group: TyperGroup, before: str = "") -> list[tuple[str, str]]:
 
 
 def _as_shown(default: object) -> str:
+    if default in (None, [], ()):
+        return "none"
     return f"{default:g}" if isinstance(default, float) else str(default)

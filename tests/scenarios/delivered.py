@@ -16,7 +16,8 @@ def assert_promoted(work: Workplace, before: str) -> None:
     (rollout,) = {work.trailers(commit)["Rollout"] for commit in ("HEAD", "HEAD^")}
     record = f"models/{MODEL}/rollouts/{rollout}"
     assert work.files_of("HEAD^") == {SLOTS}
-    assert work.files_of("HEAD") == {SLOTS, f"{record}/rollout.yaml", f"{record}/polls.jsonl.gz"}
+    kept = {f"{record}/{name}" for name in ("rollout.yaml", "plan.json", "ticks.jsonl.gz")}
+    assert work.files_of("HEAD") == {SLOTS, *kept}
     assert work.git("status", "--short") == ""
     assert work.read_yaml(SLOTS) == {
         "schema_version": 1,
