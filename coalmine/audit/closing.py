@@ -149,7 +149,7 @@ def unpack_ticks(packed: bytes, where: str) -> list[Tick]:
     Raises:
         IntegrityError: not what `pack_ticks` wrote.
     """
-    return [tick_from_json(line, where) for line in _unpacked(packed, where)]
+    return [tick_from_json(line, where) for line in unpack_lines(packed, where)]
 
 
 def unpack_polls(packed: bytes, where: str) -> list[PollRecord]:
@@ -158,12 +158,12 @@ def unpack_polls(packed: bytes, where: str) -> list[PollRecord]:
     Raises:
         IntegrityError: neither of the two.
     """
-    lines = _unpacked(packed, where)
+    lines = unpack_lines(packed, where)
     polls = [line.get("poll") if "what" in line else line for line in lines]
     return [poll_from_json(poll, where) for poll in polls if poll is not None]
 
 
-def _unpacked(packed: bytes, where: str) -> list[dict[str, Any]]:
+def unpack_lines(packed: bytes, where: str) -> list[dict[str, Any]]:
     try:
         return [json.loads(line) for line in gzip.decompress(packed).splitlines()]
     except (OSError, EOFError, zlib.error, ValueError) as error:

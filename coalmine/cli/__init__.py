@@ -49,6 +49,7 @@ for command in (
     looking.status,
     looking.audit,
     looking.report,
+    looking.replay,
     looking.doctor,
     services.up,
     services.down,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from coalmine.cli.words import AsJson, EnvironmentName, ModelName, open_workspace, print_json, say
+from coalmine.errors import IntegrityError
 
 if TYPE_CHECKING:
+    from coalmine.operations.replay import Compared
     from coalmine.operations.status import ModelStatus, RolloutStatus
 
 
@@ -84,6 +86,62 @@ def report(model: ModelName, environment: EnvironmentName = "local") -> None:
     from coalmine.operations.report import newest_report
 
     say(str(newest_report(open_workspace(), model, environment)))
+
+
+def replay(
+    rollout: Annotated[str, typer.Argument(help="The rollout's id, as its page and its commit name it.")],
+    plan: Annotated[
+        Path | None,
+        typer.Option(help="What this plan would have done: a model.yaml, or a file with `rollout` alone."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compute every decision of a rollout again from its record, and say whether it is equal."""
+    from coalmine.operations.replay import replay as compute
+    from coalmine.operations.replay import with_plan
+
+    if plan is not None:
+        compared = with_plan(open_workspace(), rollout, plan)
+        print_json(compared) if as_json else say("\n".join(_comparison(compared)))
+        return
+    found = compute(open_workspace(), rollout)
+    if as_json:
+        print_json(found)
+    elif found.difference is None:
+        say(
+            f"Equal: {found.ticks:,} ticks and {found.events} events, computed again from {found.source}, "
+            f"give the same decisions. {found.ended}"
+        )
+    else:
+        at = f"{found.difference.what} of number {found.difference.number}"
+        say(f"NOT EQUAL: {found.source} is not what was decided. The first difference is in the {at}:")
+        say(f"  recorded: {found.difference.recorded}\n  computed: {found.difference.computed}")
+    if found.difference is not None:
+        raise typer.Exit(IntegrityError.exit_code)
+
+
+def _comparison(compared: Compared) -> Iterator[str]:
+    """Both courses, for people."""
+    from coalmine.rollout.what_if import Ending
+
+    other = compared.other
+    yield f"Recorded, rollout {compared.rollout} (UTC):"
+    for was in compared.recorded:
+        yield f"  {_clock(was.at_s)} {was.weight_percent:>4} %  {was.sentence}"
+    yield f"With {compared.plan}: {compared.note}".rstrip(" ")
+    for event in other.events:
+        yield f"  {_clock(event.at_s)} {event.weight_percent:>4} %  {event.sentence}"
+    match other.ending:
+        case Ending.DECIDED:
+            yield f"At {_clock(other.at_s)} it would have {other.sentence}."
+        case Ending.UNKNOWN:
+            yield f"From {_clock(other.at_s)} on the record cannot say: {other.sentence}."
+        case Ending.OPEN:
+            yield f"At {_clock(other.at_s)} {other.sentence}."
+
+
+def _clock(at_s: float) -> str:
+    return f"{datetime.fromtimestamp(at_s, UTC):%H:%M:%S}"
 
 
 def doctor(as_json: AsJson = False) -> None:
