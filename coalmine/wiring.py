@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from coalmine.audit.record import GitRecord
+from coalmine.checks.query import QueryCheck
+from coalmine.checks.webhook import AskedAbout, WebhookCheck
+from coalmine.errors import Unsupported
 from coalmine.reconcilers.process_files import ProcessSpec
 from coalmine.reconcilers.processes import ProcessesReconciler
 from coalmine.registry.repository import Repository
-from coalmine.rollout.ports import Journal, Reconciler, Telemetry, TrafficRouter
+from coalmine.rollout.ports import Check, Journal, Reconciler, Telemetry, TrafficRouter
 from coalmine.rollout.runner import Ports
+from coalmine.rollout_spec import (
+    AgreementSpec,
+    GateSpec,
+    PredictionsSpec,
+    QualitySpec,
+    QuerySpec,
+    WebhookSpec,
+    gate_name,
+)
 from coalmine.routers.envoy import EnvoyRouter
-from coalmine.settings import Environment, GitSettings
+from coalmine.settings import Environment, GitSettings, PrometheusSettings
 from coalmine.slots import Slot, SlotRelease
+from coalmine.telemetry.answers import ServersAnswers
+from coalmine.telemetry.pairs import ServedPairs
+from coalmine.telemetry.prometheus import Prometheus
 from coalmine.telemetry.scrape import ScrapeTelemetry
 
 
@@ -49,8 +65,17 @@ class SystemClock:
         time.sleep(seconds)
 
 
-def adapters(environment: Environment, model: str, timeout_s: float, endpoints: Endpoints) -> Adapters:
+def adapters(
+    environment: Environment,
+    model: str,
+    timeout_s: float,
+    endpoints: Endpoints,
+    gates: Sequence[GateSpec] = (),
+) -> Adapters:
     """What serves `model` in `environment`.
+
+    gates: what the telemetry is read for. Users' requests are always counted; answers and pairs cost two
+        more requests a poll each, and are read where a gate needs them.
 
     Raises:
         RouterUnavailable: the proxy cannot be told about the model; safe to retry.
@@ -61,13 +86,63 @@ def adapters(environment: Environment, model: str, timeout_s: float, endpoints: 
             router.declare(endpoints.slots)
             return Adapters(
                 router,
-                ScrapeTelemetry(model, endpoints.admin_address),
+                _telemetry(model, endpoints, gates),
                 ProcessesReconciler(model, endpoints.process_folder, endpoints.serve),
             )
 
 
+def _telemetry(model: str, endpoints: Endpoints, gates: Sequence[GateSpec]) -> Telemetry:
+    answered = any(isinstance(gate, PredictionsSpec | QualitySpec) for gate in gates)
+    compared = [gate.tolerance for gate in gates if isinstance(gate, AgreementSpec)]
+    return ScrapeTelemetry(
+        model,
+        endpoints.admin_address,
+        answers=ServersAnswers(model, endpoints.slots) if answered else None,
+        pairs=ServedPairs(model, endpoints.slots, compared[0]) if compared else None,
+    )
+
+
+def checks(environment: Environment, gates: Sequence[GateSpec], about: AskedAbout) -> dict[str, Check]:
+    """Whoever the gates ask, by the name of the gate.
+
+    Raises:
+        Unsupported: a gate asks Prometheus, and the environment has none.
+    """
+    asked: dict[str, Check] = {}
+    for gate in gates:
+        match gate:
+            case QuerySpec():
+                ask = _prometheus(_prometheus_of(environment, gate, about.environment)).ask
+                asked[gate_name(gate)] = QueryCheck(gate, about.model, ask)
+            case WebhookSpec():
+                asked[gate_name(gate)] = WebhookCheck(gate, about)
+            case _:
+                pass  # decided by counts or by a person
+    return asked
+
+
+def _prometheus_of(environment: Environment, gate: QuerySpec, name: str) -> PrometheusSettings:
+    if environment.prometheus is None:
+        raise Unsupported(
+            f"The gate `{gate_name(gate)}` asks Prometheus, and environments.{name} in coalmine.yaml names "
+            "none. Add it there: prometheus: {url: http://127.0.0.1:9090}"
+        )
+    return environment.prometheus
+
+
+@lru_cache(maxsize=16)
+def _prometheus(settings: PrometheusSettings) -> Prometheus:
+    """One for all rollouts of a process: they share its connections."""
+    return Prometheus(settings)
+
+
 def rollout_ports(
-    chosen: Adapters, repository: Repository, git: GitSettings, folder: Path, journal: Journal
+    chosen: Adapters,
+    repository: Repository,
+    git: GitSettings,
+    folder: Path,
+    journal: Journal,
+    checks: Mapping[str, Check],
 ) -> Ports:
     """folder: the rollout's, in which `journal` lies."""
     return Ports(
@@ -77,4 +152,5 @@ def rollout_ports(
         journal,
         GitRecord(repository, folder, git),
         SystemClock(),
+        checks,
     )

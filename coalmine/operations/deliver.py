@@ -105,6 +105,7 @@ def deliver(
         stages=spec.rollout.stages,
         triggered_by=trigger,
     )
+    serving.checks(spec.rollout.gates, about)  # refused here, before anything is handed over
     handed_over = steps(Step.HAND_OVER, lambda: _hand_over(workspace, serving, slots, wanted, about, tell))
     return steps(Step.ROLL_OUT, lambda: _roll_out(workspace, spec, serving, handed_over, about, tell))
 
@@ -247,7 +248,7 @@ def _finish_record(
     plan = _plan(workspace, spec, folder)
     drive = drive or driving(workspace.top, serving.name, folder)
     with notifying(folder, spec.rollout.notify) as told:
-        ports = rollout_ports(serving.adapters(spec), workspace.repository, git, folder, told)
+        ports = rollout_ports(serving.adapters(spec), workspace.repository, git, folder, told, {})
         ended = drive(ports, lambda ports: finish_record(plan, ports))
     return _reported(workspace, about, folder, ended, tell)
 
@@ -315,8 +316,8 @@ def _roll_out(
     drive: Drive | None = None,
 ) -> Delivered:
     folder = journal.begin(workspace.top, about)
-    chosen = serving.adapters(spec)
     plan = _plan(workspace, spec, folder)
+    chosen, checks = serving.adapters(spec, plan.gates), serving.checks(plan.gates, about)
     drive = drive or driving(workspace.top, serving.name, folder)
     again = about.candidate in turned_away(workspace.repository, about.model, about.environment)
 
@@ -324,7 +325,7 @@ def _roll_out(
         return run(plan, slots, ports, asked_by=about.triggered_by.who, again=again)
 
     with notifying(folder, spec.rollout.notify) as told:
-        ports = rollout_ports(chosen, workspace.repository, workspace.settings.git, folder, told)
+        ports = rollout_ports(chosen, workspace.repository, workspace.settings.git, folder, told, checks)
         try:
             ended = drive(ports, act)
         except Exception:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from coalmine.audit.about import About
+from coalmine.checks.webhook import AskedAbout
 from coalmine.errors import NotFound
 from coalmine.local.stack import LocalStack
 from coalmine.operations.workspace import Workspace
 from coalmine.reconcilers.process_files import ProcessSpec
 from coalmine.registry.releases import materialise
+from coalmine.rollout.ports import Check
+from coalmine.rollout_spec import GateSpec
 from coalmine.settings import Environment
 from coalmine.slots import Slot, SlotRelease, Slots, parse_slots, slots_path
 from coalmine.spec import ModelSpec, Serving
-from coalmine.wiring import Adapters, Endpoints, adapters
+from coalmine.wiring import Adapters, Endpoints, adapters, checks
 
 
 class ServingEnvironment:
@@ -43,8 +48,17 @@ class ServingEnvironment:
             return Slots(environment=self.name, model=model)
         return parse_slots(text, str(path))
 
-    def adapters(self, spec: ModelSpec) -> Adapters:
-        return adapters(self._settings, spec.name, spec.serving.timeout_s, self._endpoints(spec))
+    def adapters(self, spec: ModelSpec, gates: Sequence[GateSpec] = ()) -> Adapters:
+        """gates: what the telemetry is read for."""
+        return adapters(self._settings, spec.name, spec.serving.timeout_s, self._endpoints(spec), gates)
+
+    def checks(self, gates: Sequence[GateSpec], about: About) -> dict[str, Check]:
+        """
+        Raises:
+            Unsupported: a gate asks what this environment does not have.
+        """
+        asked_about = AskedAbout(about.model, about.candidate, about.id, about.environment)
+        return checks(self._settings, gates, asked_about)
 
     def _endpoints(self, spec: ModelSpec) -> Endpoints:
         ports = {slot: self.stack.port(f"{spec.name}-{slot}") for slot in Slot}

@@ -21,7 +21,8 @@ from coalmine.telemetry.exposition import Sample, parse
 from coalmine.telemetry.pairs import ServedPairs
 
 ADMIN_TIMEOUT_S = 2.0
-GATHERED_WITHIN_S = 2.0  # it takes some 2 ms
+GATHERING_S = 0.001  # what Envoy takes; asked sooner, it would have to be asked again
+GATHERED_WITHIN_S = 2.0
 CONNECTIONS = 3  # an Envoy that is another one each time is not measured
 
 _ADMIN_BEGUN = "/stats?filter=^http.admin.downstream_rq_total$"
@@ -126,8 +127,10 @@ class ScrapeTelemetry:
         once it has gathered the end of `first`, it has gathered all that came before.
         """
         begun = int(first.body.rpartition(b":")[2])
+        self._get(_ADMIN_BEGUN)  # at which Envoy gathers; the next request shows it
         deadline = time.monotonic() + GATHERED_WITHIN_S
         while True:
+            time.sleep(GATHERING_S)
             answer = self._get(self._path)
             samples = list(parse(answer.body.decode(), (*SERIES, _ADMIN_ENDED)))
             ended = sum(sample.count for sample in samples if sample.series.name == _ADMIN_ENDED)
@@ -138,7 +141,6 @@ class ScrapeTelemetry:
                     f"Envoy on {self._admin.address} did not gather its counts within {GATHERED_WITHIN_S:g} "
                     "s: the machine may be overloaded. Run again."
                 )
-            time.sleep(0.001)
 
     def _get(self, path: str) -> Answer:
         try:
