@@ -222,7 +222,7 @@ def _obstacle(plan: Plan, state: RolloutState, seen: Observation) -> str | None:
     wanted = wanted_split(plan, state)
     if seen.split != wanted:
         shown, meant = _in_words(seen.split, state), _in_words(wanted, state)
-        if state.base is None:
+        if state.base is None or state.straddles:
             return f"Waiting for the route: the candidate has {shown}, not yet {meant}."
         return f"Somebody moved the route: the candidate has {shown}, set to {meant} again."
     if isinstance(seen.reading, Unmeasured):

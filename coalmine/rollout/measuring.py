@@ -40,7 +40,7 @@ def poll_of(plan: Plan, state: RolloutState, reading: Reading) -> Poll:
             return between(state.base, reading, stage.weight_percent / 100, Counted.AS_CAME)
         case _:
             sticky = stage.kind is StageKind.WEIGHT and plan.rollout.sticky is not None
-            counted = Counted.AS_CAME if sticky else Counted.BY_WEIGHT
+            counted = Counted.AS_CAME if sticky or state.straddles else Counted.BY_WEIGHT
             return between(state.base, reading, stage.weight_percent / 100, counted)
 
 

@@ -106,14 +106,18 @@ class RolloutState:
     def begin(cls, candidate: Slot, *, has_stable: bool, now_s: float) -> RolloutState:
         return cls(candidate, has_stable, Phase.INSTALLING, now_s, now_s)
 
+    @property
+    def straddles(self) -> bool:
+        """Whether the next poll's counts begin before the weight was set: then they came by two weights."""
+        return self.base is not None and self.base.at_s <= self.entered_at_s
+
     def entering(self, phase: Phase, now_s: float, **changes: Any) -> RolloutState:
-        """`phase` from now on; a changed weight needs a new base, since no poll may straddle it."""
+        """`phase` from now on."""
         return replace(
             self,
             phase=phase,
             entered_at_s=now_s,
             measured_at_s=now_s,
-            base=None,
             routed=Routed(),
             skewed_since_s=None,
             held=None,

@@ -23,7 +23,7 @@ class Comparison:
     rollout: everything counted since the rollout began.
     history: stable's counts from before the rollout; the bets rest on them too.
     dispersion: how many requests are worth one independent one (coalmine.statistics.dispersion), 1 or
-        more: what is bet is divided by it, and what bets rest on; `rollout` and `history` are as counted.
+        more, of an arm that has them all; `rollout` and `history` are as counted.
     stable_limits: for each event the 99 % upper confidence limit of stable's rate, fixed when stable
         loses its traffic to the candidate (the bake). Both questions are then asked against it.
         To promote this proves less than a poll of both arms: the stage before has proved the rest.
@@ -68,6 +68,11 @@ class Comparison:
             self, promote=promote, log_e_promote=0.0, log_e_promote_by_event=nothing, stable_limits=None
         )
 
+    @property
+    def has_no_stable(self) -> bool:
+        """Whether stable has lost its traffic and never had any: any rate of the candidate's is within."""
+        return self.stable_limits is not None and min(self.stable_limits) >= 1
+
     def with_events(self, rollout: TwoArmCounts, history: TwoArmCounts) -> Self:
         """The same evidence, betting from now on on other events, of which this much was counted.
 
@@ -75,13 +80,16 @@ class Comparison:
         """
         return replace(self, rollout=rollout, history=history, stable_limits=None)
 
-    def with_poll(self, counts: TwoArmCounts, weight: float) -> Self:
-        """After one more poll; `weight` is the candidate's intended share, 1 when stable has none."""
+    def with_poll(self, counts: TwoArmCounts, weight: float, mirrored: bool = False) -> Self:
+        """After one more poll; `weight` is the candidate's intended share, 1 when stable has none.
+
+        mirrored: both arms had all the requests, and `weight` is 1/2.
+        """
         # Stable has no traffic to be compared with: against what it last was.
         if weight == 1:
             return self._with_candidate_poll(counts)
-        worth = counts / self.dispersion
-        roll_back, promote = with_poll((self.roll_back, self.promote), worth, weight, self._past())
+        worth, share = self._worth(counts, weight, mirrored)
+        roll_back, promote = with_poll((self.roll_back, self.promote), worth, share, self._past())
         after = replace(self, roll_back=roll_back, promote=promote, rollout=self.rollout + counts)
         # The e-processes bet on every poll: to leave some out by how the routing fell would break
         # their guarantee. What they say is told, and acted on, only when both arms have spoken.
@@ -110,6 +118,28 @@ class Comparison:
             stable_limits=limits,
         )
         return after._told() if counts.candidate_requests else after
+
+    def _worth(self, counts: TwoArmCounts, weight: float, mirrored: bool) -> tuple[TwoArmCounts, float]:
+        """As many independent requests as these are worth, and the candidate's share of them.
+
+        A burst takes in an arm's requests as long as it lasts, so the excess of the dispersion over 1 is in
+        proportion to how many of all requests the arm has. Divided by different factors, the arms stay
+        comparable when the weight is divided likewise. With e_c and e_s what a request pays at the null's
+        worst point, w e_c + (1 - w) e_s <= 1; then by Jensen's inequality w e_c^a + (1 - w) e_s^b <=
+        1 + w a (e_c - 1) + (1 - w) b (e_s - 1), and that is at most 1 where the projection was taken with the
+        weights w a and (1 - w) b.
+        """
+        excess = self.dispersion - 1
+        candidate, stable = (1.0, 1.0) if mirrored else (weight, 1 - weight)
+        of_candidate, of_stable = 1 + excess * candidate, 1 + excess * stable
+        worth = TwoArmCounts(
+            counts.candidate_requests / of_candidate,
+            counts.stable_requests / of_stable,
+            tuple(count / of_candidate for count in counts.candidate),
+            tuple(count / of_stable for count in counts.stable),
+        )
+        share = weight / of_candidate
+        return worth, share / (share + (1 - weight) / of_stable)
 
     def _told(self) -> Self:
         return replace(

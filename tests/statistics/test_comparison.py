@@ -1,5 +1,6 @@
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,11 +40,13 @@ def probability(poll: tuple[int, int, int, int], weight: float, candidate: float
     return of(n_c + n_s, n_c, weight) * of(n_c, x_c, candidate) * of(n_s, x_s, stable)
 
 
+@pytest.mark.parametrize("dispersion", [1.0, 4.0, 50.0])
 @pytest.mark.parametrize("weight", [0.05, 0.5])
-def test_two_polls_expect_at_most_1_so_each_bets_on_the_past_alone(weight):
+def test_two_polls_expect_at_most_1_so_each_bets_on_the_past_alone(weight, dispersion):
     log_e = {}
     for first, second in outcomes_of_two_polls(3):
-        after = comparison().with_poll(one_event(*first), weight).with_poll(one_event(*second), weight)
+        after = replace(comparison(), dispersion=dispersion)
+        after = after.with_poll(one_event(*first), weight).with_poll(one_event(*second), weight)
         log_e[first, second] = (after.roll_back.log_e, after.promote.log_e)
     for stable in (0.001, 0.02, 0.3, 0.6):
         for candidates, question in (((1.05 * stable + 0.0002,), 0), ((1.25 * stable + 0.0025, 0.9), 1)):
@@ -225,3 +228,17 @@ def test_promote_evidence_is_told_event_by_event():
     good, bad = after.log_e_promote_by_event
     assert good > 0 > bad
     assert after.for_stage(0.01).log_e_promote_by_event == (0, 0)
+
+
+def test_a_small_arm_has_small_bursts_and_a_mirrored_one_has_whole_ones():
+    def kept(worse: TwoArmCounts, weight: float, mirrored: bool = False) -> float:
+        """The share of the evidence that a dispersion of 10 leaves."""
+        history = one_event(0, 0, 100_000, 500)
+        starts = (Comparison.start(Null(1.05, 0.0002), 1.25, history, 30, factor) for factor in (1.0, 10.0))
+        plain, dispersed = (start.with_poll(worse, weight, mirrored).log_e_roll_back for start in starts)
+        return dispersed / plain
+
+    small, half = one_event(50, 20, 950, 5), one_event(500, 200, 500, 3)
+    assert kept(small, 0.05) > 0.25
+    assert 0.1 < kept(half, 0.5) < 0.25
+    assert 0.05 < kept(half, 0.5, mirrored=True) < 0.12

@@ -80,7 +80,7 @@ def bet(comparison: Comparison, counts: TwoArmCounts, poll: Poll) -> Comparison:
         return comparison.with_realised_poll(counts)
     if poll.weight == 0:
         return comparison.with_counted(counts)
-    return comparison.with_poll(counts, poll.weight)
+    return comparison.with_poll(counts, poll.weight, poll.mirrored)
 
 
 def unread(poll: Poll) -> str:

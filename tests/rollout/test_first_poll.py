@@ -1,0 +1,51 @@
+"""The first poll of a stage begins before its weight was set, and is bet on as it came, not as it was meant."""
+
+from dataclasses import replace
+
+from coalmine.rollout import engine
+from coalmine.rollout.decision import Decision, Observation
+from coalmine.rollout.evidence import Arm, Counters, Reading
+from coalmine.rollout.plan import Plan
+from coalmine.rollout.ports import SlotHealth, SlotStatus, TrafficSplit
+from coalmine.rollout.state import RolloutState
+from coalmine.rollout_spec import ErrorsSpec, Rollout
+from coalmine.slots import Slot
+
+PLAN = Plan.of(Rollout(gates=(ErrorsSpec(),)))
+READY = SlotStatus(SlotHealth.READY)
+
+
+def reading(at_s: float, candidate: int, stable: int) -> Reading:
+    return Reading(at_s, "", {Arm.CANDIDATE: Counters(candidate, 0), Arm.STABLE: Counters(stable, 0)})
+
+
+def tick(state: RolloutState, at_s: float, candidate: int, stable: int, **seen) -> Decision:
+    observation = Observation(engine.wanted_split(PLAN, state), READY, reading(at_s, candidate, stable))
+    return engine.decide(PLAN, state, replace(observation, **seen), at_s)
+
+
+def entered() -> RolloutState:
+    """In the first stage, entered at 10 s, when stable had counted 1,000 requests."""
+    start = RolloutState.begin(Slot.GREEN, has_stable=True, now_s=0)
+    return tick(start, 10, 0, 1_000).state
+
+
+def test_the_first_poll_of_a_stage_is_bet_on_as_its_requests_came():
+    first = tick(entered(), 12, 40, 1_060)
+    assert first.measured is not None
+    poll = first.measured.poll
+    assert (poll.candidate.requests, poll.stable.requests) == (40, 60)
+    assert (poll.realised, poll.weight) == (True, 0.4)
+
+
+def test_the_next_poll_is_bet_on_by_the_weight():
+    second = tick(tick(entered(), 12, 40, 1_060).state, 14, 45, 1_155)
+    assert second.measured is not None
+    assert (second.measured.poll.realised, second.measured.poll.weight) == (False, 0.05)
+
+
+def test_a_route_that_is_not_there_yet_drops_the_first_poll():
+    waiting = tick(entered(), 12, 0, 1_100, split=TrafficSplit.all_to(Slot.BLUE))
+    assert waiting.measured is None
+    assert waiting.state.base is None
+    assert waiting.events[-1].sentence.startswith("Waiting for the route")
