@@ -39,6 +39,7 @@ from benchmarks.serving.targets import judge
 from benchmarks.table import report
 
 STARTS = 5
+QUICK_SERVERS = 3  # the bare stack, ours, and our HTTP layer alone
 FULL = Seconds(warm_up=1.0, saturation=4.0, at_rate=6.0)
 QUICK = Seconds(warm_up=0.3, saturation=1.3, at_rate=1.5)
 
@@ -69,7 +70,7 @@ def _run(arguments: argparse.Namespace, top: Path) -> int:
     for each in asked:
         each.contenders += own(each.case, each.release, _folder(top / each.case.name))
         if arguments.quick:
-            del each.contenders[2:]
+            del each.contenders[QUICK_SERVERS:]
             continue
         for peer, set_up in PEERS.items():
             home = environment(peer, ROOT / ".coalmine" / "benchmarks")

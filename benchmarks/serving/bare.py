@@ -1,9 +1,9 @@
-"""The bare HTTP stack: reads every request's body and answers with the same bytes, without inference.
+"""Bare HTTP stacks: each reads every request's body and answers with the same bytes, without inference.
 
-python -m benchmarks.serving.bare ANSWER PORT [--starlette]
+python -m benchmarks.serving.bare STACK ANSWER PORT
 
-`rsgi` is the server's own stack, in the server's own process form: what any Python code behind it
-can reach at most. `--starlette` is the usual one, a Starlette route on the same HTTP server.
+`uvicorn` is the fastest of the servers that others keep, with nothing but an ASGI function behind it;
+`granian` the other one, by its own interface; `own` is the model server's HTTP layer.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import argparse
 import asyncio
 import http.client
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 import uvloop
 from granian.constants import Interfaces
 from granian.server.embed import Server
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
 from coalmine.serving.host import BACKLOG, serve
+from coalmine.serving.http import Answer, Request
 from coalmine.serving.port import take_port
+from coalmine.serving.refusal import Refusal
 
 _WRITTEN_BY_THE_STACK = ("content-length", "date", "server", "connection")
 
@@ -58,51 +58,89 @@ def record(port: int, path: str, body: str) -> Recorded:
         connection.close()
 
 
-class Bare:
-    """What `serve` needs of a server, and no more."""
+def _uvicorn(answer: Recorded, port: int) -> None:
+    body = answer.body.encode()
+    headers = [(name.encode(), value.encode()) for name, value in answer.headers]
+    headers.append((b"content-length", str(len(body)).encode()))
+    start = {"type": "http.response.start", "status": answer.status, "headers": headers}
+    end = {"type": "http.response.body", "body": body}
 
-    is_ready = True
+    async def app(
+        _: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
+    ) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await send(start)
+        await send(end)
 
-    def __init__(self, answer: Recorded) -> None:
-        self._status = answer.status
-        self._headers = [(name, value) for name, value in answer.headers]
-        self._body = answer.body.encode()
+    uvicorn.run(
+        app,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        backlog=BACKLOG,
+        access_log=False,
+        log_level="error",
+    )
 
-    async def __rsgi__(self, _: Any, http: Any) -> None:
-        await http()
-        http.response_bytes(self._status, self._headers, self._body)
 
-    async def close(self) -> None:
-        pass
+def _granian(answer: Recorded, port: int) -> None:
+    body, headers = answer.body.encode(), [(name, value) for name, value in answer.headers]
 
+    class App:
+        async def __rsgi__(self, _: Any, http: Any) -> None:
+            await http()
+            http.response_bytes(answer.status, headers, body)
 
-def _starlette(answer: Recorded, port: int) -> None:
-    body, headers = answer.body.encode(), dict(answer.headers)
-
-    async def respond(request: Request) -> Response:
-        await request.body()
-        return Response(body, answer.status, headers)
-
-    app = Starlette(routes=[Route("/{path:path}", respond, methods=["GET", "POST"])])
     server = Server(
-        app, port=port, interface=Interfaces.ASGINL, websockets=False, backlog=BACKLOG, log_enabled=False
+        App(), port=port, interface=Interfaces.RSGI, websockets=False, backlog=BACKLOG, log_enabled=False
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(server.serve())
 
 
+class Bare:
+    """What the HTTP layer needs of an application, and no more."""
+
+    is_ready = True
+
+    def __init__(self, answer: Recorded) -> None:
+        self.headers = tuple((name, value) for name, value in answer.headers if name.startswith("x-coalmine"))
+        self._answer = Answer(answer.body.encode(), answer.status)
+
+    def handle(self, request: Request) -> None:
+        request.respond(request, self._answer)
+
+    def refuse(self, request: Request, refusal: Refusal) -> None:
+        request.respond(request, Answer(b"", refusal.status))
+
+    def close(self) -> None:
+        pass
+
+
+def _own(answer: Recorded, port: int) -> None:
+    serve(
+        lambda: Bare(answer),
+        take_port("127.0.0.1", port),
+        "the HTTP layer serves",
+        timeout_s=10.0,
+        drain_s=0.0,
+    )
+
+
+_STACKS = {"uvicorn": _uvicorn, "granian": _granian, "own": _own}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("stack", choices=_STACKS)
     parser.add_argument("answer", type=Path)
     parser.add_argument("port", type=int)
-    parser.add_argument("--starlette", action="store_true")
     arguments = parser.parse_args()
     answer = Recorded(**json.loads(arguments.answer.read_text(encoding="utf-8")))
-    if arguments.starlette:
-        _starlette(answer, arguments.port)
-    else:
-        bare: Any = Bare(answer)
-        serve(lambda: bare, take_port("127.0.0.1", arguments.port), 0.0, "the bare stack serves")
+    _STACKS[arguments.stack](answer, arguments.port)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,14 @@ from html import escape
 
 import numpy as np
 
-from benchmarks.serving.contenders import BARE, OURS, SILENT, STARLETTE
+from benchmarks.serving.contenders import BARE, GRANIAN, LAYER, OURS, SILENT
 from benchmarks.serving.peers import BENTOML, KSERVE, MLSERVER
 from benchmarks.serving.rounds import Round
 
 COLOURS = {
     BARE: "#5c6670",
-    STARLETTE: "#9aa3ab",
+    GRANIAN: "#9aa3ab",
+    LAYER: "#b58900",
     OURS: "#d1480b",
     SILENT: "#eb9a72",
     KSERVE: "#2563c9",
@@ -60,7 +61,7 @@ def draw(titles: Mapping[str, str], rounds: Sequence[Round]) -> str:
         parts.append(_text(_MARGIN, y + 18, title, "title"))
         parts += _dots(own, servers, y + 30)
         y += 30 + _HEAD + _ROW * len(servers)
-        parts += _curves(own, [each for each in servers if each not in (SILENT, STARLETTE)], y)
+        parts += _curves(own, [each for each in servers if each not in (SILENT, GRANIAN)], y)
         y += _CURVES + 30
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH:g} {y:g}" '

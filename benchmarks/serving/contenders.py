@@ -18,7 +18,8 @@ from coalmine.manifest import parse_manifest
 
 ROOT = Path(__file__).parents[2]
 
-OURS, SILENT, BARE, STARLETTE = "coalmine", "coalmine, no telemetry", "bare stack", "bare, Starlette"
+OURS, SILENT, LAYER = "coalmine", "coalmine, no telemetry", "its HTTP layer, bare"
+BARE, GRANIAN = "bare stack", "bare, Granian"
 # Two threads of one library on one core only take turns.
 _ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
 _HERE = {"PYTHONPATH": str(ROOT)}
@@ -66,7 +67,8 @@ def own_server(release: Path, folder: Path) -> Server:
 
 
 def own(case: Case, release: Path, folder: Path) -> list[Contender]:
-    """The bare stacks and our own server, with and without telemetry. `folder` is theirs.
+    """The bare stacks and our own server, with and without telemetry, the ones that are judged first.
+    `folder` is theirs.
 
     Raises:
         RuntimeError: the bare stack does not write what our server writes.
@@ -95,7 +97,10 @@ def own(case: Case, release: Path, folder: Path) -> list[Contender]:
         OURS, _serve("coalmine.serving", release), asked, "one process, its defaults; telemetry on", {}
     )
     stack = contender(
-        BARE, _answer(answer), unchecked, "Granian RSGI on uvloop; the bytes of one recorded answer"
+        BARE,
+        _answer("uvicorn", answer),
+        unchecked,
+        "an ASGI function on uvicorn, httptools and uvloop; the bytes of one recorded answer",
     )
     recorded = _one_answer(ours, path, bodies[0])
     recorded.save(answer)
@@ -104,18 +109,14 @@ def own(case: Case, release: Path, folder: Path) -> list[Contender]:
     return [
         stack,
         ours,
+        contender(LAYER, _answer("own", answer), unchecked, "coalmine.serving.connection; the same bytes"),
         contender(
             SILENT,
             _serve("benchmarks.serving.silent", release),
             asked,
             "as coalmine, but its telemetry counts and observes nothing",
         ),
-        contender(
-            STARLETTE,
-            _answer(answer, "--starlette"),
-            unchecked,
-            "a Starlette route, Granian ASGI on uvloop; the same bytes",
-        ),
+        contender(GRANIAN, _answer("granian", answer), unchecked, "RSGI on uvloop; the same bytes"),
     ]
 
 
@@ -126,8 +127,9 @@ def _serve(module: str, release: Path) -> Command:
     return lambda port: [*words, str(port)]
 
 
-def _answer(answer: Path, *words: str) -> Command:
-    return lambda port: [sys.executable, "-m", "benchmarks.serving.bare", str(answer), str(port), *words]
+def _answer(stack: str, answer: Path) -> Command:
+    words = [sys.executable, "-m", "benchmarks.serving.bare", stack, str(answer)]
+    return lambda port: [*words, str(port)]
 
 
 def _one_answer(server: Server, path: str, body: str) -> bare.Recorded:

@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.serving.contenders import BARE, OURS, Contender
+from benchmarks.serving.contenders import LAYER, OURS, Contender
 from benchmarks.serving.load import SHARES
 from benchmarks.serving.rounds import Load, Round
 
@@ -70,11 +70,16 @@ def _latencies(contenders: Sequence[Contender], rounds: Sequence[Round]) -> Tabl
 
 def print_steps(title: str, steps_us: Mapping[str, float], rounds: Sequence[Round]) -> None:
     """Where the time of one request of ours goes: `steps_us` beside what was measured from outside."""
-    stack = _median([each for each in rounds if each.server == BARE], lambda each: each.saturation.cpu_us)
+    stack = _median([each for each in rounds if each.server == LAYER], lambda each: each.saturation.cpu_us)
     whole = _median([each for each in rounds if each.server == OURS], lambda each: each.saturation.cpu_us)
     rest = whole - stack - sum(steps_us.values())
     table = _table("step", "CPU µs")
-    lines = {"HTTP stack (the bare stack's)": stack, **steps_us, "not accounted for": rest, "whole": whole}
+    lines = {
+        "its HTTP layer, and the kernel's part": stack,
+        **steps_us,
+        "not accounted for": rest,
+        "whole": whole,
+    }
     for step, spent_us in lines.items():
         table.add_row(step, f"{spent_us:.1f}")
     console = Console(width=_WIDTH)

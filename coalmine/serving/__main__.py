@@ -42,7 +42,7 @@ def _serve(arguments: argparse.Namespace) -> None:
     # Here, since they load numpy and scikit-learn: a port in use is known without them, and the
     # environment must be set before.
     from coalmine.serving import logs
-    from coalmine.serving.app import Limits, Serving
+    from coalmine.serving.app import Serving
     from coalmine.serving.host import serve
     from coalmine.serving.release import load_release
 
@@ -52,10 +52,12 @@ def _serve(arguments: argparse.Namespace) -> None:
     host, port = taken.getsockname()[:2]
     address = f"http://{host}:{port}"
     payloads = _payload_log(arguments, manifest, address)
-    limits = Limits(arguments.timeout_s, arguments.queue)
-    announcement = f"{manifest.model} {manifest.version} serves in slot {arguments.slot} at {address}"
     serve(
-        lambda: Serving(predictor, arguments.slot, limits, payloads), taken, arguments.drain_s, announcement
+        lambda: Serving(predictor, arguments.slot, arguments.queue, payloads),
+        taken,
+        f"{manifest.model} {manifest.version} serves in slot {arguments.slot} at {address}",
+        timeout_s=arguments.timeout_s,
+        drain_s=arguments.drain_s,
     )
 
 
@@ -126,6 +128,5 @@ if __name__ == "__main__":
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Everything is answered. Granian's own threads may still run, and the interpreter's ordinary end
-    # aborts when one of them then asks for it.
+    # Everybody is answered, and a prediction that nobody waits for any more must not hold up the end.
     os._exit(status)

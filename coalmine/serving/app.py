@@ -1,29 +1,28 @@
 """The routes: what each one means stands in protocol, records, predictor and feedback.
 
 A server has one model, so its routes are known when it starts, and a request finds its own by
-method and path in one look.
+method and target in one look. A request is answered in one go, or, where the model is asked, in two:
+`handle` leaves its rows with the batcher, which calls back with their outputs.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 import orjson
 
 from coalmine.serving import openapi, protocol, records
-from coalmine.serving.batching import Batcher
+from coalmine.serving.batching import Batcher, Outputs
 from coalmine.serving.binary import HEADER as JSON_LENGTH
 from coalmine.serving.binary import split
-from coalmine.serving.deadlines import Deadlines
 from coalmine.serving.feedback import SCORES, Labels
-from coalmine.serving.http import JSON, REQUEST_ID, Answer, Request, error_answer, json_body, parse_json
+from coalmine.serving.http import JSON, Answer, Request, error_answer, json_body, parse_json
 from coalmine.serving.logs import event
 from coalmine.serving.memory import LabelOutcome, ServedPredictions
 from coalmine.serving.page import content_security_policy, page
@@ -34,15 +33,9 @@ from coalmine.serving.telemetry import CONTENT_TYPE, Telemetry
 from coalmine.serving.tensors import MAX_ROWS, Rows
 from coalmine.slots import Slot
 
-Handler = Callable[[Request], Awaitable[Answer]]
+MAX_SERVED = 10_000  # predictions in one answer of /served
 
-
-@dataclass(frozen=True)
-class Limits:
-    """timeout_s: from a request's head to its answer; queue: requests that may wait for the model."""
-
-    timeout_s: float = 10.0
-    queue: int = 1024
+Handler = Callable[[Request], Answer | None]  # None: it is answered later
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,80 +47,97 @@ class Route:
 class Serving:
     """One release in one slot, as its users see it. `is_ready` is turned off before it leaves.
 
-    Make it within the event loop that it serves in.
+    queue: requests that may wait for the model; one more is told to come later.
+    Made within the event loop that it serves in.
     """
 
     def __init__(
-        self,
-        predictor: Predictor[Any],
-        slot: Slot,
-        limits: Limits = Limits(),
-        payloads: PayloadLog | None = None,
+        self, predictor: Predictor[Any], slot: Slot, queue: int = 1024, payloads: PayloadLog | None = None
     ) -> None:
         manifest = predictor.manifest
         self.is_ready = True
+        self.headers: tuple[tuple[str, str], ...] = (
+            ("x-coalmine-model", manifest.model),
+            ("x-coalmine-version", manifest.version),
+            ("x-coalmine-slot", slot.value),
+        )
         self._inferring = 0
         self._predictor = predictor
         self._manifest = manifest
         self._protocol = protocol.Protocol(manifest)
         self._batcher = Batcher(
-            predictor.predict, is_quick=predictor.is_quick, max_rows=MAX_ROWS, max_waiting=limits.queue
+            predictor.predict, is_quick=predictor.is_quick, max_rows=MAX_ROWS, max_waiting=queue
         )
-        self._deadlines = Deadlines(limits.timeout_s)
         self._labels = Labels(manifest.task, manifest.classes)
         self._scores = SCORES[manifest.task]
         self._served = ServedPredictions()
         self._payloads = payloads
+        self._started_s = time.time()
         who = {"model_name": manifest.model, "model_version": manifest.version, "slot": slot.value}
         self._telemetry = Telemetry(
-            who, manifest.task, lambda: self._inferring, None if payloads is None else payloads.counts
+            who,
+            manifest.task,
+            self._started_s,
+            lambda: self._inferring,
+            None if payloads is None else payloads.counts,
         )
-        self._signature = [
-            ("x-coalmine-model", manifest.model),
-            ("x-coalmine-version", manifest.version),
-            ("x-coalmine-slot", slot.value),
-        ]
         self._page, self._openapi = page(manifest, slot), orjson.dumps(openapi.document(manifest))
         self._routes = self._all_routes()
-        self._watch = asyncio.get_running_loop().create_task(self._deadlines.watch())
 
-    async def __rsgi__(self, scope: Any, http: Any) -> None:
-        """One request, from its head to its answer, whatever happens."""
-        started_s = time.perf_counter()
-        request = Request(scope, http)
-        route = self._routes.get((scope.method, scope.path)) or self._unusual(scope.method, scope.path)
-        task = asyncio.current_task()
-        assert task is not None
-        self._deadlines.start(task, started_s)
+    def handle(self, request: Request) -> None:
+        self._step(request, self._begun(request).handle, request)
+
+    def refuse(self, request: Request, refusal: Refusal) -> None:
+        if request.refusal is not None:  # it has not begun
+            self._begun(request)
+        self._answered(request, self._refused(refusal, request))
+
+    def close(self) -> None:
+        if self._payloads is not None:
+            self._payloads.close(timeout_s=2.0)
+
+    # --- from a request to its one answer ----------------------------------------------
+
+    def _begun(self, request: Request) -> Route:
+        route = self._routes.get((request.method, request.target)) or self._unusual(request)
         if route.is_inference:
+            request.is_inference = True
             self._inferring += 1
+        return route
+
+    def _step(self, request: Request, step: Callable[..., Answer | None], *about: Any) -> None:
+        """`step`, and its answer, whatever happens."""
         try:
-            answer = await route.handle(request)
+            answer = step(*about)
         except Refusal as refusal:
-            answer = self._refused(refusal, request, route)
-        except asyncio.CancelledError:
-            if not self._deadlines.has_ended(task):
-                raise
-            task.uncancel()
-            answer = self._refused(self._timeout(), request, route)
+            answer = self._refused(refusal, request)
         except Exception as error:
             event("failed", logging.ERROR, error, request_id=request.id, trace_id=_trace_id(request))
             answer = error_answer("the server failed; its log says more", 500)
-        finally:
-            self._deadlines.stop(task)
-            if route.is_inference:
-                self._inferring -= 1
-        http.response_bytes(answer.status, self._headers(request, answer), answer.body)
-        if route.is_inference:
-            self._telemetry.answered(answer.status, time.perf_counter() - started_s)
+        if answer is not None:
+            self._answered(request, answer)
+
+    def _answered(self, request: Request, answer: Answer) -> None:
+        if "traceparent" in request.headers:
+            answer = _with_trace(request, answer)
+        request.respond(request, answer)
+        if request.is_inference:
+            self._inferring -= 1
+            self._telemetry.answered(answer.status, time.perf_counter() - request.started_s)
             if self._payloads is not None:
                 self._keep(request, answer)
 
+    def _refused(self, refusal: Refusal, request: Request) -> Answer:
+        if request.is_inference:
+            self._telemetry.failed(refusal.kind)
+        event("refused", kind=refusal.kind.value, request_id=request.id, trace_id=_trace_id(request))
+        return error_answer(str(refusal), refusal.status, refusal.headers)
+
     # --- inference ---------------------------------------------------------------------
 
-    async def _infer(self, request: Request) -> Answer:
+    def _infer(self, request: Request) -> None:
         request.require_media_type(JSON, protocol.BINARY)
-        body, data = await request.body(), None
+        body, data = request.read(), None
         json_length = request.headers.get(JSON_LENGTH)
         if json_length is None:
             message = parse_json(body)
@@ -136,25 +146,49 @@ class Serving:
             message = parse_json(text)
         request.id = protocol.body_id(message) or request.id  # a refusal carries it too
         asked = self._protocol.read(message, data)
-        outputs = await self._batcher.predict(self._predictor.take(asked.rows), asked.rows.count)
-        self._note(request, outputs)
-        return self._protocol.answer(asked, request.id, outputs)
+        self._predict(request, asked.rows, partial(self._protocol.answer, asked))
 
-    async def _predict_records(self, request: Request) -> Answer:
-        asked = records.read_records(await json_body(request), self._manifest.inputs, MAX_ROWS)
-        rows = self._predictor.take(Rows(asked.count, asked.columns))
-        outputs = await self._batcher.predict(rows, asked.count)
-        self._note(request, outputs)
-        return Answer(records.answer(self._manifest, request.id, outputs, asked.is_single))
+    def _predict_records(self, request: Request) -> None:
+        asked = records.read_records(json_body(request), self._manifest.inputs, MAX_ROWS)
 
-    def _note(self, request: Request, outputs: dict[str, list[Any]]) -> None:
+        def answer(request_id: str, outputs: Outputs) -> Answer:
+            return Answer(records.answer(self._manifest, request_id, outputs, asked.is_single))
+
+        self._predict(request, Rows(asked.count, asked.columns), answer)
+
+    def _predict(self, request: Request, rows: Rows, answer: Callable[[str, Outputs], Answer]) -> None:
+        told = partial(self._step, request, self._predicted, request, answer)
+        self._batcher.predict(self._predictor.take(rows), rows.count, request, told)
+
+    def _predicted(
+        self, request: Request, answer: Callable[[str, Outputs], Answer], outputs: Outputs | Exception
+    ) -> Answer | None:
+        if request.is_over:
+            return None
+        if isinstance(outputs, Exception):
+            raise outputs
         self._telemetry.predicted(outputs)
         self._served.remember(request.id, tuple(outputs[self._scores]))
+        return answer(request.id, outputs)
+
+    def _served_since(self, request: Request) -> Answer:
+        """The newest predictions with their ids, for whoever compares two servers' answers to a request."""
+        asked = parse_qs(request.target.partition(b"?")[2].decode("latin-1")).get("after", ["0"])[0]
+        if not (asked.isascii() and asked.isdecimal() and len(asked) <= 18):
+            raise Refusal(
+                FailureKind.MALFORMED, f"`after` is {shown(asked)}: send the `next` of an answer before"
+            )
+        served = [
+            {"id": request_id, "scores": scores}
+            for request_id, scores in self._served.since(int(asked), MAX_SERVED)
+        ]
+        epoch = f"{self._started_s:.6f}"
+        return Answer(orjson.dumps({"epoch": epoch, "next": self._served.count, "served": served}))
 
     # --- late labels -------------------------------------------------------------------
 
-    async def _feedback(self, request: Request) -> Answer:
-        labels = self._labels.parse(await json_body(request))
+    def _feedback(self, request: Request) -> Answer:
+        labels = self._labels.parse(json_body(request))
         for label in labels:
             scores = self._served.waiting(label.request_id)
             if scores is not None and len(scores) != len(label.truth):
@@ -176,13 +210,13 @@ class Serving:
 
     # --- what the server says of itself ------------------------------------------------
 
-    async def _live(self, _: Request) -> Answer:
+    def _live(self, _: Request) -> Answer:
         return Answer(b'{"live":true}')
 
-    async def _ready(self, _: Request) -> Answer:
+    def _ready(self, _: Request) -> Answer:
         return self._readiness({})
 
-    async def _model_ready(self, _: Request) -> Answer:
+    def _model_ready(self, _: Request) -> Answer:
         return self._readiness({"name": self._manifest.model})
 
     def _readiness(self, about: dict[str, Any]) -> Answer:
@@ -190,17 +224,17 @@ class Serving:
             return Answer(orjson.dumps({**about, "ready": True}))
         return Answer(orjson.dumps({**about, "ready": False, "error": "this server is leaving"}), 503)
 
-    async def _metrics(self, _: Request) -> Answer:
+    def _metrics(self, _: Request) -> Answer:
         return Answer(self._telemetry.exposition(), media_type=CONTENT_TYPE)
 
     # --- routing -----------------------------------------------------------------------
 
-    def _all_routes(self) -> dict[tuple[str, str], Route]:
+    def _all_routes(self) -> dict[tuple[bytes, bytes], Route]:
         manifest = self._manifest
         model = f"/v2/models/{manifest.model}"
-        routes: dict[tuple[str, str], Route] = {
-            ("POST", "/predict"): Route(self._predict_records, is_inference=True),
-            ("POST", f"{model}/feedback"): Route(self._feedback),
+        written: dict[str, Route] = {
+            "/predict": Route(self._predict_records, is_inference=True),
+            f"{model}/feedback": Route(self._feedback),
         }
         metadata = orjson.dumps(protocol.model_metadata(manifest))
         read: dict[str, Handler] = {
@@ -214,30 +248,36 @@ class Serving:
             "/v2": _constant(orjson.dumps(protocol.server_metadata())),
             "/v2/health/live": self._live,
             "/v2/health/ready": self._ready,
+            "/served": self._served_since,  # not among the model's routes: no proxy hands it on to users
         }
         for prefix in (model, f"{model}/versions/{manifest.version}"):
-            routes["POST", f"{prefix}/infer"] = Route(self._infer, is_inference=True)
+            written[f"{prefix}/infer"] = Route(self._infer, is_inference=True)
             read[prefix] = _constant(metadata)
             read[f"{prefix}/ready"] = self._model_ready
-        routes |= {("GET", path): Route(handler) for path, handler in read.items()}
-        return routes | {("HEAD", path): Route(handler) for path, handler in read.items()}
+        routes = {(b"POST", path.encode()): route for path, route in written.items()}
+        for path, handler in read.items():
+            routes[b"GET", path.encode()] = routes[b"HEAD", path.encode()] = Route(handler)
+        return routes
 
-    def _unusual(self, method: str, path: str) -> Route:
+    def _unusual(self, request: Request) -> Route:
         """The route of an unusual spelling, or one that says what is wrong and where routes begin."""
-        plain = unquote(path).rstrip("/") or "/"
+        method = request.method
+        path = _path(request.target)
+        plain = path.encode("utf-8", "surrogateescape")
         if (method, plain) in self._routes:
             return self._routes[method, plain]
-        allowed = [known for known, at in self._routes if at == plain]
+        allowed = [known.decode() for known, at in self._routes if at == plain]
         if allowed:
-            words, status = f"{method[:20]} is not for {plain}: send {' or '.join(allowed)}", 405
+            sent = method.decode("latin-1")
+            words, status = f"{sent} is not for {path}: send {' or '.join(allowed)}", 405
         else:
-            words, status = self._what_is_here(plain), 404
+            words, status = self._what_is_here(path), 404
         headers = (("allow", ", ".join(allowed)),) if allowed else ()
 
-        async def refuse(_: Request) -> Answer:
+        def refuse(_: Request) -> Answer:
             raise Refusal(FailureKind.NOT_FOUND, words, status, headers)
 
-        return Route(refuse, is_inference=plain.endswith("/infer") and method == "POST")
+        return Route(refuse, is_inference=path.endswith("/infer") and method == b"POST")
 
     def _what_is_here(self, path: str) -> str:
         manifest = self._manifest
@@ -247,14 +287,6 @@ class Serving:
             case ["", "v2", "models", model, "versions", version, *_] if version != manifest.version:
                 return f"version {shown(version)} of {model} is not here: this server has {manifest.version}"
         return f"{shown(path)} is not here: the routes begin at /v2, and /openapi.json lists them"
-
-    # --- answering ---------------------------------------------------------------------
-
-    def _refused(self, refusal: Refusal, request: Request, route: Route) -> Answer:
-        if route.is_inference:
-            self._telemetry.failed(refusal.kind)
-        event("refused", kind=refusal.kind.value, request_id=request.id, trace_id=_trace_id(request))
-        return error_answer(str(refusal), refusal.status, refusal.headers)
 
     def _keep(self, request: Request, answer: Answer) -> None:
         """Offer the request and its answer to the payload log."""
@@ -270,35 +302,23 @@ class Serving:
             answer_json_length=dict(answer.headers).get(JSON_LENGTH),
         )
 
-    def _timeout(self) -> Refusal:
-        return Refusal(
-            FailureKind.TIMEOUT,
-            f"no answer within {self._deadlines.limit_s:g} s: send fewer rows at once, or the body faster",
-            503,
-            (("retry-after", "1"),),
-        )
 
-    def _headers(self, request: Request, answer: Answer) -> list[tuple[str, str]]:
-        """Every answer says who gave it, and to which request; one given while leaving closes its
-        connection, so that the next request goes elsewhere."""
-        headers = [("content-type", answer.media_type), *self._signature, (REQUEST_ID, request.id)]
-        if answer.headers:
-            headers += answer.headers
-        given = request.headers
-        if given.get("traceparent") is not None and (trace := request.trace) is not None:
-            headers.append(("traceparent", trace.traceparent))
-            if (state := given.get("tracestate")) is not None:
-                headers.append(("tracestate", state))
-        if not self.is_ready:
-            headers.append(("connection", "close"))
-        return headers
+def _path(target: bytes) -> str:
+    """The path of a request's target, in its plain spelling; a proxy may send the whole address."""
+    text = target.decode("utf-8", "surrogateescape")
+    if not text.startswith("/"):
+        text = "/" + text.partition("://")[2].partition("/")[2]
+    return unquote(text.partition("?")[0], errors="surrogateescape").rstrip("/") or "/"
 
-    async def close(self) -> None:
-        self._watch.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._watch
-        if self._payloads is not None:
-            self._payloads.close(timeout_s=2.0)
+
+def _with_trace(request: Request, answer: Answer) -> Answer:
+    trace = request.trace
+    if trace is None:
+        return answer
+    headers = [*answer.headers, ("traceparent", trace.traceparent)]
+    if (state := request.headers.get("tracestate")) is not None:
+        headers.append(("tracestate", state))
+    return Answer(answer.body, answer.status, answer.media_type, tuple(headers))
 
 
 def _trace_id(request: Request) -> str | None:
@@ -307,9 +327,4 @@ def _trace_id(request: Request) -> str | None:
 
 
 def _constant(body: bytes, media_type: str = JSON, headers: tuple[tuple[str, str], ...] = ()) -> Handler:
-    answer = Answer(body, media_type=media_type, headers=headers)
-
-    async def constant(_: Request) -> Answer:
-        return answer
-
-    return constant
+    return lambda _: Answer(body, media_type=media_type, headers=headers)

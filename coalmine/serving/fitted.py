@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coalmine.evaluation.predictions import Predictions
 from coalmine.manifest import Manifest, Tensor
 from coalmine.serving.refusal import FailureKind, Refusal, unusable_number
 from coalmine.serving.tensors import Rows
@@ -54,12 +53,12 @@ class FittedModel:
         # Arrays instead of Series: ten times faster for one row, which is most requests.
         return pd.DataFrame(values, copy=False)
 
-    def predict(self, inputs: Sequence[pd.DataFrame]) -> Predictions:
+    def predict(self, inputs: Sequence[pd.DataFrame]) -> dict[str, list[Any]]:
         import pandas as pd
 
         frame = inputs[0] if len(inputs) == 1 else pd.concat(inputs, ignore_index=True)
         try:
-            return self._predict(self._model, frame, self._task)
+            predictions = self._predict(self._model, frame, self._task)
         except ValueError as error:
             said = str(error).splitlines()[0]
             if said.startswith(_UNUSABLE_NUMBER):
@@ -70,6 +69,7 @@ class FittedModel:
                 FailureKind.UNKNOWN_CATEGORY,
                 f"{said}: send a value that the model was trained on, or release one that allows others",
             ) from error
+        return {name: values.tolist() for name, values in predictions.outputs.items()}
 
 
 def _maker(tensor: Tensor) -> Callable[[list[Any]], Any]:

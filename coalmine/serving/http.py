@@ -1,6 +1,6 @@
-"""HTTP below the routes: a request with its body within limits, and an answer.
+"""HTTP as values: a request with its body, an answer, and what is wrong with either.
 
-Granian hands a request over as an RSGI scope and protocol. Nothing here knows of models.
+How bytes become a request and an answer becomes bytes is `connection`'s. Nothing here knows of models.
 """
 
 from __future__ import annotations
@@ -8,12 +8,11 @@ from __future__ import annotations
 import gc
 import re
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import getrandbits
-from typing import Any
 
 import orjson
-from granian.rsgi import ProtocolClosed
 
 from coalmine.serving.refusal import FailureKind, Refusal, shown
 from coalmine.serving.tracing import TraceContext
@@ -24,7 +23,7 @@ REQUEST_ID = "x-request-id"
 JSON = "application/json"
 
 # An id travels in a header too, and is kept until its label comes.
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_is_request_id = re.compile(r"[\x21-\x7e]{1,128}").fullmatch
 _LARGE_BYTES = 2**16
 _ZLIB_OR_GZIP = zlib.MAX_WBITS | 32
 
@@ -38,42 +37,66 @@ class Answer:
 
 
 class Request:
-    """One request. `id` is the header's or a new one; a body may bring its own. `content` is the body,
-    once it was read, unpacked."""
+    """One request with its whole body, to be answered once, by whoever calls `respond`.
 
-    __slots__ = ("_protocol", "content", "headers", "id")
+    headers: those that a server looks at (`connection.READ_HEADERS`), by lower-case name.
+    body: as it came; content: unpacked, once it was read. id: the header's or a new one; a body may
+        bring its own.
+    started_s: when its head was complete, by `time.perf_counter`.
+    refusal: what was wrong with it before its last byte came. closes: its connection ends after it.
+    is_over: it was answered, or nobody waits for its answer any more.
+    """
 
-    def __init__(self, scope: Any, protocol: Any) -> None:
-        self._protocol = protocol
-        self.content = b""
-        self.headers = scope.headers
-        given = self.headers.get(REQUEST_ID)
+    __slots__ = (
+        "body",
+        "closes",
+        "content",
+        "headers",
+        "id",
+        "is_inference",
+        "is_over",
+        "method",
+        "refusal",
+        "respond",
+        "started_s",
+        "target",
+    )
+
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        headers: dict[str, str],
+        body: bytes,
+        started_s: float,
+        respond: Callable[[Request, Answer], None],
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.body = self.content = body
+        self.started_s = started_s
+        self.respond = respond
+        self.refusal: Refusal | None = None
+        self.closes = self.is_inference = self.is_over = False
+        given = headers.get(REQUEST_ID)
         # A proxy that writes strange ids is no reason to refuse a user.
-        self.id: str = given if given is not None and is_request_id(given) else f"{getrandbits(128):032x}"
+        self.id = given if given is not None and is_request_id(given) else f"{getrandbits(128):032x}"
 
     @property
     def trace(self) -> TraceContext | None:
         """The trace that it belongs to."""
         return parse_trace(self.headers.get("traceparent"))
 
-    async def body(self) -> bytes:
+    def read(self) -> bytes:
         """The whole body, unpacked.
 
         Raises:
-            Refusal: too large, cut off, or packed in a way that this server does not know.
+            Refusal: packed in a way that this server does not know, or too large when unpacked.
         """
-        length = self.headers.get("content-length")
-        if length is None:
-            body = await self._streamed()
-        elif len(length) > 12 or int(length) > MAX_BODY_BYTES:
-            raise _too_large()
-        else:
-            try:
-                body = await self._protocol()
-            except ProtocolClosed as error:  # read by nobody, but counted: it is no failure of the server
-                raise Refusal(FailureKind.MALFORMED, f"the body ended before its {length} bytes") from error
         packed = self.headers.get("content-encoding")
-        self.content = body if packed is None else _unpacked(body, packed)
+        if packed is not None:
+            self.content = _unpacked(self.body, packed)
         return self.content
 
     def require_media_type(self, *allowed: str) -> None:
@@ -91,31 +114,21 @@ class Request:
                 FailureKind.MALFORMED, f"the body is {shown(media_type)}: send content-type {allowed[0]}", 415
             )
 
-    async def _streamed(self) -> bytes:
-        """A body whose length nobody told; no more of it is held than is allowed."""
-        chunks, size = [], 0
-        async for chunk in self._protocol:
-            size += len(chunk)
-            if size > MAX_BODY_BYTES:
-                raise _too_large()
-            chunks.append(chunk)
-        return b"".join(chunks)
-
 
 def is_request_id(value: object) -> bool:
-    return isinstance(value, str) and _REQUEST_ID.fullmatch(value) is not None
+    return isinstance(value, str) and _is_request_id(value) is not None
 
 
-async def json_body(request: Request) -> Any:
+def json_body(request: Request) -> object:
     """
     Raises:
-        Refusal: as `Request.body`; another content type, or not JSON in UTF-8.
+        Refusal: as `Request.read`; another content type, or not JSON in UTF-8.
     """
     request.require_media_type(JSON)
-    return parse_json(await request.body())
+    return parse_json(request.read())
 
 
-def parse_json(text: bytes | memoryview) -> Any:
+def parse_json(text: bytes | memoryview) -> object:
     """
     Raises:
         Refusal: not JSON in UTF-8.
@@ -141,6 +154,14 @@ def error_answer(message: str, status: int, headers: tuple[tuple[str, str], ...]
     return Answer(orjson.dumps({"error": message}), status, headers=headers)
 
 
+def too_large() -> Refusal:
+    return Refusal(
+        FailureKind.TOO_LARGE,
+        f"the body is larger than {MAX_BODY_BYTES} bytes: send the rows in several requests",
+        413,
+    )
+
+
 def _unpacked(body: bytes, packed: str) -> bytes:
     match packed.strip().lower():
         case "identity" | "":
@@ -152,7 +173,7 @@ def _unpacked(body: bytes, packed: str) -> bytes:
             except zlib.error as error:
                 raise Refusal(FailureKind.MALFORMED, f"the body is not {packed}: {error}") from error
             if len(whole) > MAX_BODY_BYTES:
-                raise _too_large()
+                raise too_large()
             if not unpacker.eof or unpacker.unused_data:
                 raise Refusal(FailureKind.MALFORMED, f"the {packed} body is not one whole stream")
             return whole
@@ -161,12 +182,4 @@ def _unpacked(body: bytes, packed: str) -> bytes:
         f"content-encoding {shown(packed)} is not known here: send gzip, deflate, or none",
         415,
         (("accept-encoding", "gzip, deflate"),),
-    )
-
-
-def _too_large() -> Refusal:
-    return Refusal(
-        FailureKind.TOO_LARGE,
-        f"the body is larger than {MAX_BODY_BYTES} bytes: send the rows in several requests",
-        413,
     )

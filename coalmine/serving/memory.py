@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from enum import StrEnum
+from itertools import islice
 from typing import Any
 
 MAX_IDS = 100_000
@@ -30,6 +31,7 @@ class ServedPredictions:
         self._max_ids = max_ids
         self._max_rows = max_rows
         self._rows = 0
+        self.count = 0  # predictions so far
         self._served: OrderedDict[str, Scores | None] = OrderedDict()  # None: labelled
         self._forgotten: OrderedDict[str, None] = OrderedDict()
 
@@ -39,9 +41,16 @@ class ServedPredictions:
         if request_id in served:
             self._release_rows(served.pop(request_id))
         served[request_id] = scores
+        self.count += 1
         self._rows += len(scores)
         while len(served) > self._max_ids or self._rows > self._max_rows:
             self._forget_oldest()
+
+    def since(self, count: int, at_most: int) -> list[tuple[str, Scores]]:
+        """The newest after the first `count`, in order, without those that have their label."""
+        wanted = min(max(self.count - count, 0), at_most)
+        newest = list(islice(reversed(self._served.items()), wanted))
+        return [(request_id, scores) for request_id, scores in reversed(newest) if scores is not None]
 
     def waiting(self, request_id: str) -> Scores | None:
         """The prediction by this id, when its label has yet to come."""

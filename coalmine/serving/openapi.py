@@ -36,14 +36,14 @@ _ERRORS = {
     400: "What was sent is wrong: the words say what, where, and how to mend it.",
     404: "Another model or version, or no such route.",
     405: "Another method.",
-    408: "The request came too slowly.",
     413: "Too many rows or bytes for one request.",
     415: "Another content type or content encoding.",
     422: "The model cannot answer for these values.",
+    431: "The head of the request is too large.",
     500: "The server failed; its log says more.",
     503: "Too much waits already, no answer was there in time, or the server is leaving: come again.",
 }
-_READ_ERRORS = (404, 405, 408, 500, 503)
+_READ_ERRORS = (404, 405, 431, 500, 503)
 
 
 def document(manifest: Manifest) -> dict[str, Any]:
@@ -80,6 +80,7 @@ def _paths(manifest: Manifest) -> dict[str, Any]:
         "/": _get("page", "A page to try the model by hand", {"text/html": {"schema": {"type": "string"}}}),
         "/predict": {"post": _predict(manifest)},
         "/metrics": _get("metrics", "Prometheus metrics", {"text/plain": {"schema": {"type": "string"}}}),
+        "/served": _served(),
         "/openapi.json": _get("openapi", "This document", _json({"type": "object"})),
         "/v2": _get("server", "What the server is", _json(_to("schemas", "Server"))),
         "/v2/health/live": _get("live", "Whether the server lives", _json(_to("schemas", "Live"))),
@@ -104,6 +105,13 @@ def _ready(name: str, summary: str, parameters: list[Schema]) -> dict[str, Any]:
     path = _get(name, summary, _json(_to("schemas", "Ready")))
     path["get"]["responses"]["503"] = _response("Not now.", _json(_to("schemas", "Ready")))
     return {**path, "parameters": parameters}
+
+
+def _served() -> dict[str, Any]:
+    summary = "The newest predictions by request id, to compare two servers' answers to the same request"
+    path = {"get": _operation("served", summary, _json(_to("schemas", "Served")), (400, *_READ_ERRORS))}
+    path["get"]["parameters"].append(_to("parameters", "after"))
+    return path
 
 
 def _predict(manifest: Manifest) -> dict[str, Any]:
@@ -197,6 +205,13 @@ def _schemas(manifest: Manifest) -> dict[str, Schema]:
         "Server": _object({"name": text, "version": text, "extensions": {"type": "array", "items": text}}),
         "Live": _object({"live": {"const": True}}),
         "Ready": _object({"ready": {"type": "boolean"}}, {"name": {"const": manifest.model}, "error": text}),
+        "Served": _object(
+            {
+                "epoch": text,
+                "next": number_of,
+                "served": {"type": "array", "items": _object({"id": text, "scores": {"type": "array"}})},
+            }
+        ),
         "Model": _object(
             {
                 "name": {"const": manifest.model},
@@ -427,6 +442,12 @@ def _parameters(manifest: Manifest) -> dict[str, Any]:
             "header",
             {"type": "string"},
             "W3C trace context, passed through where it is one.",
+        ),
+        "after": parameter(
+            "after",
+            "query",
+            {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
+            "`next` of the answer before, to get what came since; it begins anew with another `epoch`.",
         ),
         "json_length": parameter(
             JSON_LENGTH,

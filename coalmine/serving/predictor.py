@@ -11,9 +11,6 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-import numpy as np
-
-from coalmine.evaluation.predictions import Predictions
 from coalmine.manifest import Manifest
 from coalmine.serving.logs import event
 from coalmine.serving.refusal import FailureKind, Refusal
@@ -36,8 +33,8 @@ class Model(Protocol[Input]):
             Refusal: a value that the model does not know.
         """
 
-    def predict(self, inputs: Sequence[Input]) -> Predictions:
-        """The predictions of all rows of `inputs`, in their order.
+    def predict(self, inputs: Sequence[Input]) -> dict[str, list[Any]]:
+        """The outputs (`coalmine.evaluation.predictions`) of all rows of `inputs`, in their order.
 
         Raises:
             Refusal: as `take`, where only the prediction shows it.
@@ -72,21 +69,29 @@ class Predictor(Generic[Input]):
         """
         rows = sum(counts)
         try:
-            predictions = self._model.predict(inputs)
+            outputs = self._model.predict(inputs)
         except Refusal:
             raise
         except Exception as error:
             event("model_failed", logging.ERROR, error, rows=rows)
             raise _model_failed(f"{type(error).__name__}; the server's log says more") from error
-        outputs: dict[str, list[Any]] = {}
-        for name, each in predictions.outputs.items():
-            outputs[name] = each.tolist()
-            if len(each) != rows:
+        for values in outputs.values():
+            if len(values) != rows:
                 raise _broken("it answered another number of rows")
-            # Numbers are finite where their sum is; if that overflows, each is looked at.
-            if each.dtype.kind == "f" and not (isfinite(each.sum()) or np.isfinite(each).all()):
+            if not _all_finite(values):
                 raise _broken("it predicted NaN or infinity")
         return outputs
+
+
+def _all_finite(values: list[Any]) -> bool:
+    """Of numbers, or of lists of numbers; labels, which may be whole numbers of any size, are."""
+    match values:
+        case [float(), *_]:
+            # Numbers are finite where their sum is; if that overflows, each is looked at.
+            return isfinite(sum(values)) or all(map(isfinite, values))
+        case [list(), *_]:
+            return all(map(_all_finite, values))
+    return True
 
 
 def _broken(why: str) -> Refusal:

@@ -52,6 +52,8 @@ class Protocol:
             each.name: orjson.dumps({"name": each.name, "datatype": each.datatype})[:-1] + b',"shape":'
             for each in manifest.outputs
         }
+        self._names = [each.name for each in manifest.outputs]
+        self._one_row = self._of_one_row()
 
     def read(self, message: Any, data: memoryview | None = None) -> Asked:
         """message: the parsed JSON of a request; data: the binary data that followed it.
@@ -72,9 +74,12 @@ class Protocol:
         return Asked(rows, outputs, in_binary)
 
     def answer(self, asked: Asked, request_id: str, outputs: Outputs) -> Answer:
+        rows = asked.rows.count
+        if rows == 1 and asked.outputs is self._outputs and not asked.binary:
+            row = [orjson.dumps(outputs[name][0]) for name in self._names]
+            return Answer(self._one_row % (orjson.dumps(request_id), *row))
         if asked.binary:
             return self._in_binary(asked, request_id, outputs)
-        rows = asked.rows.count
         tensors = []
         for each in asked.outputs:
             values = outputs[each.name]
@@ -85,8 +90,18 @@ class Protocol:
             tensors.append(
                 b"%b%b,%b%b}" % (self._named[each.name], shape.encode(), _DATA, orjson.dumps(values))
             )
-        # All but the numbers is known beforehand.
         return Answer(b"%b%b,%b%b]}" % (self._head, orjson.dumps(request_id), _OUTPUTS, b",".join(tensors)))
+
+    def _of_one_row(self) -> bytes:
+        """The usual answer, all outputs of one row: all but its id and values is known beforehand."""
+        tensors = []
+        for each in self._outputs:
+            classes = self._by_class.get(each.name)
+            shape, data = ("[1]", b"[%b]") if classes is None else (f"[1,{classes}]", b"%b")
+            known = b"%b%b,%b" % (self._named[each.name], shape.encode(), _DATA)
+            tensors.append(known.replace(b"%", b"%%") + data + b"}")
+        head = self._head.replace(b"%", b"%%")
+        return b"%b%%b,%b%b]}" % (head, _OUTPUTS, b",".join(tensors))
 
     def _in_binary(self, asked: Asked, request_id: str, outputs: Outputs) -> Answer:
         rows, tensors, chunks = asked.rows.count, [], []

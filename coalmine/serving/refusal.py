@@ -18,6 +18,7 @@ class FailureKind(StrEnum):
     NOT_FOUND = "not_found"  # another model or version
     OVERLOADED = "overloaded"  # more wait than this server can answer in time
     TIMEOUT = "timeout"  # the request's time was over before its answer was there
+    GONE = "gone"  # the client went before its answer was there
     MODEL = "model"  # the model failed on input that its schema allows
 
 

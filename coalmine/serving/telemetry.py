@@ -61,16 +61,21 @@ class Distribution:
 
 
 class Telemetry(Collector):
-    """in_flight: how many requests are under way, asked at a scrape; payloads: what became of them."""
+    """
+    started_s: since when it counts, in seconds since the epoch. in_flight: how many requests are under
+    way, asked at a scrape; payloads: what became of them.
+    """
 
     def __init__(
         self,
         fixed: Mapping[str, str],
         task: Task,
+        started_s: float,
         in_flight: Callable[[], int],
         payloads: Callable[[], Mapping[str, int]] | None = None,
     ) -> None:
         self._fixed = fixed
+        self._started_s = started_s
         self._in_flight = in_flight
         self._payloads = payloads
         self._output = "prediction" if task is Task.REGRESSION else "probability"
@@ -127,11 +132,8 @@ class Telemetry(Collector):
         )
         losses.add_metric(list(self._fixed.values()), self._losses, self._loss_sum)
         yield losses
-        in_flight = GaugeMetricFamily(
-            "coalmine_in_flight", "Requests not answered yet", labels=list(self._fixed)
-        )
-        in_flight.add_metric(list(self._fixed.values()), self._in_flight())
-        yield in_flight
+        yield self._gauge("in_flight", "Requests not answered yet", self._in_flight())
+        yield self._gauge("started_seconds", "Since when this server counts", self._started_s)
         if self._payloads is not None:
             yield self._counter(
                 "payloads", "Payload events, by what became of them", "outcome", self._payloads()
@@ -141,6 +143,11 @@ class Telemetry(Collector):
         family = CounterMetricFamily(f"coalmine_{name}", words, labels=[*self._fixed, label])
         for value, count in counts.items():
             family.add_metric([*self._fixed.values(), value], count)
+        return family
+
+    def _gauge(self, name: str, words: str, value: float) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(f"coalmine_{name}", words, labels=list(self._fixed))
+        family.add_metric(list(self._fixed.values()), value)
         return family
 
     def _histogram(self, name: str, words: str, distribution: Distribution) -> HistogramMetricFamily:

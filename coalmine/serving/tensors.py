@@ -12,12 +12,13 @@ and whatever is unusual about a request sends it the careful way, which also wor
 from __future__ import annotations
 
 import difflib
+import struct
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coalmine.manifest import Tensor
 from coalmine.serving.refusal import FailureKind, Refusal, shown
@@ -33,29 +34,27 @@ _FLOATS = {"FP16": np.float16, "FP32": np.float32, "FP64": np.float64}
 _DATATYPES = ["BOOL", *_INTEGERS, *_FLOATS, "BYTES"]
 _EXACT_IN_FP64 = 2**53
 _LARGEST_INT64 = 2**63 - 1
-_NUMBERS = {float, int}
+_NUMBERS = frozenset((float, int))
 _COMPARED = 100  # characters of an unknown name: looking for the nearest takes their square
 _USUAL = {"FP64": (float, int), "INT64": (int,), "BOOL": (bool,), "BYTES": (str,)}
 _ONE_ROW = ([1], [1, 1])
-
-Matrix = npt.NDArray[np.float64]
 
 
 @dataclass(slots=True)
 class Rows:
     """What a request asks about: `columns` by input, plain values with None for missing, or, where a
-    request brought one usual row so, a `matrix` (rows, inputs)."""
+    request brought one usual row so, `packed`: its numbers as native float64, in the inputs' order."""
 
     count: int
     columns: dict[str, list[Any]] | None
-    matrix: Matrix | None = None
+    packed: bytes | None = None
 
     def by_input(self, names: Sequence[str]) -> dict[str, list[Any]]:
-        """`columns`, whichever way the request brought them; a matrix has nothing missing here."""
+        """`columns`, whichever way the request brought them; a packed row has nothing missing."""
         if self.columns is not None:
             return self.columns
-        assert self.matrix is not None
-        return dict(zip(names, self.matrix.T.tolist(), strict=True))
+        assert self.packed is not None
+        return {name: [value] for name, value in zip(names, array("d", self.packed), strict=True)}
 
 
 class InputSchema:
@@ -65,6 +64,8 @@ class InputSchema:
         self._inputs = {each.name: each for each in inputs}
         self._usual = {each.name: (each.datatype, _USUAL[each.datatype]) for each in inputs}
         self._is_numeric = all(each.datatype in ("FP64", "INT64") for each in inputs)
+        self._width = len(inputs)
+        self._pack = struct.Struct(f"={self._width}d").pack
         self._is_fp64 = len(inputs) > 1 and all(each.datatype == "FP64" for each in inputs)
 
     def rows(self, tensors: object) -> Rows:
@@ -73,8 +74,8 @@ class InputSchema:
         Raises:
             Refusal: what is wrong, in which input and row.
         """
-        if self._is_fp64 and (matrix := self._usual_matrix(tensors)) is not None:
-            return Rows(1, None, matrix)
+        if self._is_fp64 and (packed := self._usual_numbers(tensors)) is not None:
+            return Rows(1, None, packed)
         columns = self._usual_row(tensors)
         return self.read(tensors) if columns is None else Rows(1, columns)
 
@@ -97,16 +98,17 @@ class InputSchema:
             return None
         return columns if len(columns) == len(tensors) == len(usual) else None
 
-    def _usual_matrix(self, tensors: Any) -> Matrix | None:
+    def _usual_numbers(self, tensors: Any) -> bytes | None:
         """One row of numbers as one tensor, none missing; None for every other request."""
-        width = len(self._inputs)
+        width = self._width
         try:
             (tensor,) = tensors
             data = tensor["data"]
             if tensor["datatype"] != "FP64" or tensor["shape"] != [1, width] or len(data) != width:
                 return None
-            return np.array([data], dtype=np.float64) if set(map(type, data)) <= _NUMBERS else None
-        except (LookupError, TypeError, ValueError):
+            # true is a number to `pack`.
+            return self._pack(*data) if _NUMBERS.issuperset(map(type, data)) else None
+        except (LookupError, TypeError, ValueError, OverflowError):
             return None
 
     def read(self, tensors: object) -> Rows:

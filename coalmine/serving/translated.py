@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coalmine.evaluation.compiled.encoding import UnknownCategory
 from coalmine.evaluation.compiled.model import CompiledModel, NotFinite
-from coalmine.evaluation.predictions import Predictions
 from coalmine.manifest import Manifest
 from coalmine.serving.refusal import FailureKind, Refusal, shown, unusable_number
 from coalmine.serving.tensors import Rows
 
-Matrix = npt.NDArray[np.float64]
-
 
 class TranslatedModel:
+    """Takes rows as the bytes of a matrix (rows, registers): those of several requests are simply joined."""
+
     is_quick = True
 
     def __init__(self, compiled: CompiledModel, manifest: Manifest) -> None:
@@ -33,11 +32,11 @@ class TranslatedModel:
         """
         return cls(CompiledModel.load(folder), manifest)
 
-    def take(self, rows: Rows) -> Matrix:
-        if rows.matrix is not None and self._compiled.plain:
-            return rows.matrix
+    def take(self, rows: Rows) -> bytes:
+        if rows.packed is not None and self._compiled.plain:
+            return rows.packed
         try:
-            return self._compiled.encode(rows.by_input(self._names), rows.count)
+            return self._compiled.encode(rows.by_input(self._names), rows.count).tobytes()
         except UnknownCategory as unknown:
             raise Refusal(
                 FailureKind.UNKNOWN_CATEGORY,
@@ -45,8 +44,9 @@ class TranslatedModel:
                 "send a value that it knows, or release a model that allows others",
             ) from unknown
 
-    def predict(self, inputs: Sequence[Matrix]) -> Predictions:
+    def predict(self, inputs: Sequence[bytes]) -> dict[str, list[Any]]:
+        matrix = np.frombuffer(b"".join(inputs)).reshape(-1, self._compiled.width)
         try:
-            return self._compiled.predict(inputs[0] if len(inputs) == 1 else np.concatenate(inputs))
+            return self._compiled.answer(matrix)
         except NotFinite as error:
             raise unusable_number() from error

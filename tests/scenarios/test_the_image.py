@@ -121,7 +121,7 @@ def test_it_holds_the_code_of_the_commit(image: Image, shop: Workspace) -> None:
 def test_what_a_server_does_not_need_is_not_in_it(image: Image) -> None:
     (libraries,) = (image.root / "opt/coalmine/lib").glob("python*/site-packages")
     packages = {path.name for path in libraries.iterdir()}
-    assert {"coalmine", "numpy", "onnxruntime", "granian", "dvc_objects"} <= packages
+    assert {"coalmine", "numpy", "onnxruntime", "httptools", "dvc_objects"} <= packages
     assert not packages & {"dvc", "git", "pygit2", "dulwich", "prefect", "kubernetes", "envoy", "pip"}
     programs = {
         path.name for folder in ("usr/bin", "opt/coalmine/bin") for path in (image.root / folder).iterdir()

@@ -1,25 +1,26 @@
-"""The routes without a socket: requests as Granian would hand them over."""
+"""A server without a socket: bytes in and bytes out, through the real connection and application."""
 
 from __future__ import annotations
 
 import asyncio
 import atexit
 import json as json_text
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from coalmine.evaluation.compiled.plan import compiled_folder
-from coalmine.serving.app import Limits, Serving
+from coalmine.serving.app import Serving
+from coalmine.serving.connection import Connections
 from coalmine.serving.fitted import FittedModel
 from coalmine.serving.predictor import Predictor
 from coalmine.serving.translated import TranslatedModel
 from coalmine.slots import Slot
 from tests.serving.releases import Built
 
+_PIECE = 2**16  # bytes that come at once
 _runner = asyncio.Runner()  # one loop for all clients of a test process
 atexit.register(_runner.close)
 
@@ -47,39 +48,55 @@ class Response:
         return json_text.loads(self.content)
 
 
-@dataclass
-class Exchange:
-    """Granian's side of one request; `hangs`: the body never ends."""
+class Transport:
+    """A client's end of a connection that is always read."""
 
-    chunks: list[bytes]
-    hangs: bool = False
-    response: Response | None = field(default=None)
+    def __init__(self) -> None:
+        self.said = b""
+        self.heard = asyncio.Event()
+        self.is_closed = False
 
-    async def __call__(self) -> bytes:
-        if self.hangs:
-            await asyncio.Event().wait()
-        return b"".join(self.chunks)
+    def write(self, data: bytes) -> None:
+        assert not self.is_closed
+        self.said += data
+        self.heard.set()
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for chunk in self.chunks:
-            yield chunk
-        if self.hangs:
-            await asyncio.Event().wait()
+    def write_eof(self) -> None:
+        pass
 
-    def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
-        assert self.response is None, "answered twice"
-        assert all(isinstance(name, str) and name.islower() for name, _ in headers)
-        self.response = Response(status, dict(headers), body)
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def close(self) -> None:
+        self.is_closed = True
+        self.heard.set()
+
+    abort = close
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
 
 
 class Client:
     """Talks to a `Serving` of its own; `json` is sent as JSON, `content` as it is."""
 
-    def __init__(self, built: Built, model: Any = None, limits: Limits | None = None, **more: Any) -> None:
-        async def make() -> Serving:
-            return Serving(_predictor(built, model), Slot.GREEN, limits or Limits(), **more)
+    def __init__(
+        self,
+        built: Built,
+        model: Any = None,
+        *,
+        timeout_s: float = 10.0,
+        queue: int = 1024,
+        payloads: Any = None,
+    ) -> None:
+        async def make() -> None:
+            self.serving = Serving(_predictor(built, model), Slot.GREEN, queue, payloads)
+            self.connections = Connections(self.serving, timeout_s, head_within_s=30.0)
 
-        self.serving = _runner.run(make())
+        _runner.run(make())
         self._root = f"/v2/models/{built.manifest.model}"
 
     def get(self, path: str) -> Response:
@@ -117,14 +134,22 @@ class Client:
         hangs: bool = False,
     ) -> Response:
         body = content if content is not None else b"" if json is None else json_text.dumps(json).encode()
-        sent = {} if chunked else {"content-length": str(len(body))}
+        length = len(body) + 1 if hangs else len(body)
+        sent = {"transfer-encoding": "chunked"} if chunked else {"content-length": str(length)}
         if json is not None:
             sent["content-type"] = "application/json"
         sent |= {name.lower(): value for name, value in (headers or {}).items()}
-        exchange = Exchange([body[at : at + 1000] for at in range(0, len(body), 1000)], hangs)
-        await self.serving.__rsgi__(SimpleNamespace(method=method, path=path, headers=sent), exchange)
-        assert exchange.response is not None
-        return exchange.response
+        head = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
+        connection, transport = self.connections(), Transport()
+        connection.connection_made(cast(asyncio.Transport, transport))
+        connection.data_received(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1"))
+        for start in range(0, len(body), _PIECE):
+            piece = body[start : start + _PIECE]
+            connection.data_received(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+        if chunked and not hangs:
+            connection.data_received(b"0\r\n\r\n")
+        await transport.heard.wait()
+        return _response(transport.said)
 
     def together(self, *asks: Mapping[str, Any]) -> list[Response]:
         """Several infer requests at the same moment."""
@@ -133,3 +158,12 @@ class Client:
             return await asyncio.gather(*(self.asked("POST", f"{self._root}/infer", **each) for each in asks))
 
         return _runner.run(all_of_them())
+
+
+def _response(said: bytes) -> Response:
+    head, _, body = said.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    assert len(headers) == len(lines), "a header twice"
+    assert all(name.islower() for name in headers)
+    return Response(int(first.split()[1]), headers, body)

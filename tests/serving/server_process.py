@@ -13,14 +13,14 @@ from typing import IO, Any
 _IMPATIENT = """
 from coalmine.serving import __main__, host
 
-host.HEAD_WITHIN_MS = {}
+host.HEAD_WITHIN_S = {}
 __main__.main()
 """
 
 
 class Server:
     """stderr: a file, where the server may say more than a pipe that nobody reads would hold.
-    head_within_ms: less than the server's own limit, which is long for a test."""
+    head_within_s: less than the server's own limit, which is long for a test."""
 
     def __init__(
         self,
@@ -28,11 +28,11 @@ class Server:
         *more: str,
         port: int = 0,
         stderr: IO[str] | int = PIPE,
-        head_within_ms: int | None = None,
+        head_within_s: float | None = None,
     ) -> None:
         module = ["-m", "coalmine.serving"]
-        if head_within_ms is not None:
-            module = ["-c", _IMPATIENT.format(head_within_ms)]
+        if head_within_s is not None:
+            module = ["-c", _IMPATIENT.format(head_within_s)]
         self.process = subprocess.Popen(
             [sys.executable, *module, "--release", release, "--slot", "blue", "--port", str(port), *more],
             stdout=PIPE,

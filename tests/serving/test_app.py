@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from typing import Any
 
@@ -172,3 +173,24 @@ def test_health_checks_and_scrapes_are_not_counted_as_requests(binary: Built) ->
     client.get("/v2/health/ready")
     client.get("/metrics")
     assert client.metric("coalmine_requests_total", code="200") == 0
+
+
+def test_the_newest_predictions_are_given_by_id_from_a_place_on(binary: Built) -> None:
+    client = Client(binary)
+    for name in "abc":
+        client.infer(json={"id": name, "inputs": tensors(binary, [0])})
+    first = client.get("/served?after=1").json()
+    assert [each["id"] for each in first["served"]] == ["b", "c"]
+    assert first["next"] == 3
+    again = client.get(f"/served?after={first['next']}").json()
+    assert again == {"epoch": first["epoch"], "next": 3, "served": []}
+    assert Client(binary).get("/served").json()["epoch"] != first["epoch"]
+
+
+@pytest.mark.parametrize("after", ["-1", "x", "9" * 30, "%C2%B2"])
+def test_a_place_that_is_none_is_refused(after: str, binary: Built) -> None:
+    assert Client(binary).get(f"/served?after={after}").status_code == 400
+
+
+def test_it_says_since_when_it_counts(binary: Built) -> None:
+    assert abs(Client(binary).metric("coalmine_started_seconds") - time.time()) < 60

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from coalmine.serving.app import Limits
 from tests.serving.in_process import Client
 from tests.serving.releases import Built, tensors
 
@@ -32,7 +31,7 @@ class Sleeper:
 
 
 def test_a_request_whose_time_is_over_is_told_to_come_later(binary: Built) -> None:
-    client = Client(binary, Sleeper(0.3), Limits(timeout_s=0.05))
+    client = Client(binary, Sleeper(0.3), timeout_s=0.05)
     started = time.perf_counter()
     answer = client.infer(json={"inputs": tensors(binary, [0])})
     assert time.perf_counter() - started < 0.25
@@ -47,14 +46,14 @@ def test_a_request_whose_time_is_over_is_told_to_come_later(binary: Built) -> No
 def test_a_body_that_never_ends_holds_nothing_for_longer_than_the_limit(
     path: str, chunked: bool, binary: Built
 ) -> None:
-    client = Client(binary, limits=Limits(timeout_s=0.05))
+    client = Client(binary, timeout_s=0.05)
     answer = client.request("POST", path, content=b"{", hangs=True, chunked=chunked)
     assert answer.status_code == 503
     assert client.metric("coalmine_in_flight") == 0
 
 
 def test_others_are_answered_while_one_waits_for_its_body(binary: Built) -> None:
-    client = Client(binary, limits=Limits(timeout_s=0.5))
+    client = Client(binary, timeout_s=0.5)
     good = {"json": {"inputs": tensors(binary, [0])}}
     answers = client.together({"content": b"{", "hangs": True}, *[good] * 20)
     assert [each.status_code for each in answers] == [503, *[200] * 20]
@@ -62,7 +61,7 @@ def test_others_are_answered_while_one_waits_for_its_body(binary: Built) -> None
 
 def test_a_full_queue_answers_503_and_serves_the_others(binary: Built) -> None:
     model = Sleeper(0.05)
-    client = Client(binary, model, Limits(queue=5))
+    client = Client(binary, model, queue=5)
     answers = client.together(*[{"json": {"inputs": tensors(binary, [0])}}] * 12)
     codes = [each.status_code for each in answers]
     assert set(codes) == {200, 503}
@@ -74,7 +73,7 @@ def test_a_full_queue_answers_503_and_serves_the_others(binary: Built) -> None:
 
 def test_what_timed_out_while_it_waited_is_never_predicted(binary: Built) -> None:
     model = Sleeper(0.1)
-    client = Client(binary, model, Limits(timeout_s=0.15))
+    client = Client(binary, model, timeout_s=0.15)
     body = {"json": {"inputs": tensors(binary, [0])}}
     client.together(body)
     model.calls = 0
@@ -94,7 +93,8 @@ def test_what_timed_out_while_it_waited_is_never_predicted(binary: Built) -> Non
         ("OPTIONS", "/v2", 405, "GET, HEAD"),
         ("POST", "/v2/health/live", 405, "GET, HEAD"),
         ("GET", "/predict", 405, "POST"),
-        ("G" * 5000, "/predict", 405, "POST"),
+        ("G" * 5000, "/predict", 400, None),
+        ("CONNECT", "/predict", 405, None),
         ("GET", "/%ff%fe", 404, None),
         ("GET", "//", 200, None),
         ("GET", "/v2/models/" + "x" * 5000, 404, None),

@@ -52,3 +52,14 @@ def test_an_id_that_is_used_again_stands_for_its_newest_prediction() -> None:
     scores = memory.waiting("a")
     assert scores is not None
     assert scores == (0.4,)
+
+
+def test_the_newest_since_a_count_come_in_order_without_those_that_have_their_label() -> None:
+    served = ServedPredictions()
+    for name in "abcde":
+        served.remember(name, (0.5,))
+    served.mark_labelled("d")
+    assert served.count == 5
+    assert served.since(2, at_most=10) == [("c", (0.5,)), ("e", (0.5,))]
+    assert [name for name, _ in served.since(0, at_most=2)] == ["e"]
+    assert served.since(9, at_most=2) == []

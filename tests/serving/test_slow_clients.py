@@ -86,7 +86,7 @@ def last_words(connection: socket.socket) -> bytes:
 @pytest.mark.timeout(120)
 def test_who_does_not_come_to_the_end_is_let_go(compiled: Built) -> None:
     with (
-        running(compiled.folder, "--timeout-s", "0.5", head_within_ms=1000) as server,
+        running(compiled.folder, "--timeout-s", "0.5", head_within_s=1.0) as server,
         sending(server, [*HEADS.values(), *BODIES.values()], every_s=0.05) as connections,
     ):
         said = dict(zip([*HEADS, *BODIES], map(last_words, connections), strict=True))

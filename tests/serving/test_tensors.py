@@ -34,9 +34,9 @@ def read(schema: InputSchema, tensors: Any) -> Any:
         rows = schema.rows(tensors)
     except Refusal as refusal:
         return str(refusal)
-    if rows.matrix is None:
+    if rows.packed is None:
         return rows.columns
-    return {name: rows.matrix[:, place].tolist() for place, name in enumerate("abc")}
+    return rows.by_input("abc")
 
 
 ROW_MAJOR: dict[str, tuple[Any, list[int], str]] = {
@@ -143,7 +143,7 @@ def test_the_two_ways_agree_on_row_major_tensors(data: Any, shape: Any, datatype
     assert read(schema, tensors) == careful
 
 
-def test_one_usual_row_of_numbers_is_a_matrix() -> None:
+def test_one_usual_row_of_numbers_is_packed() -> None:
     rows = InputSchema(NUMBERS).rows(matrix([1, 2.5, 3], [1, 3]))
-    assert rows.matrix is not None
-    np.testing.assert_array_equal(rows.matrix, [[1.0, 2.5, 3.0]])
+    assert rows.packed is not None
+    assert np.frombuffer(rows.packed).tolist() == [1.0, 2.5, 3.0]

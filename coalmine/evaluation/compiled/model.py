@@ -39,6 +39,7 @@ _LARGEST = {
     Magnitude.SINGLE: float(np.nextafter(2.0**128 - 2.0**103, 0.0)),
 }
 _LARGEST_EXPONENT = 709.0  # exp of more is infinite
+_FEW = 64  # rows; each of numpy's calls takes as long as several of them one by one
 
 
 class NotFinite(Exception):
@@ -53,7 +54,8 @@ class NotFinite(Exception):
 
 
 class CompiledModel:
-    """plain: the columns in their order, all numbers, are the matrix; nothing needs encoding."""
+    """width: registers of a row. plain: the columns in their order, all numbers, are the matrix; nothing
+    needs encoding."""
 
     def __init__(self, plan: Plan, trees: bytes | None) -> None:
         """
@@ -61,6 +63,7 @@ class CompiledModel:
             IntegrityError: a function that is not here, or trees that do not belong to the plan.
         """
         self.columns = plan.columns
+        self.width = plan.registers
         self.plain = _is_plain(plan)
         self._encoding = Encoding(plan)
         self.encode: Callable[[Columns, int], FloatArray] = self._encoding.encode
@@ -70,10 +73,7 @@ class CompiledModel:
         self._task = plan.task
         self._classes = tuple(plan.classes)
         self._labels = np.array(plan.classes, dtype=plan.classes_dtype or None)
-        self._single_labels = [self._labels[n : n + 1] for n in range(len(self._labels))]
-        self._labels.flags.writeable = False  # answers share them
-        for label in self._single_labels:
-            label.flags.writeable = False
+        self._plain_labels = self._labels.tolist()
         self._check = None if plan.takes is Magnitude.ANY and plan.takes_missing else _Check(plan)
 
     @classmethod
@@ -107,6 +107,16 @@ class CompiledModel:
             self._check(matrix)
         return self._answer(self, self._scores(matrix))
 
+    def answer(self, matrix: FloatArray) -> dict[str, list[Any]]:
+        """What `predict` says, as plain values, sooner where the rows are few. Raises as it does."""
+        if self._link is not Link.SIGMOID or self._task is not Task.BINARY or len(matrix) > _FEW:
+            return {name: values.tolist() for name, values in self.predict(matrix).outputs.items()}
+        if self._check is not None:
+            self._check(matrix)
+        probability = [_sigmoid_of_one(score) for (score,) in self._scores(matrix).tolist()]
+        labels = self._plain_labels
+        return {"label": [labels[chance > 0.5] for chance in probability], "probability": probability}
+
     def _regression(self, scores: FloatArray) -> Predictions:
         values = scores[:, 0]
         if self._link is Link.EXP:
@@ -119,13 +129,8 @@ class CompiledModel:
             shares = self._probabilities(scores)
             label = self._labels.take(shares.argmax(axis=1))
             return Predictions(self._task, {"label": label, "probability": shares[:, 1]}, self._classes)
-        # Above 0.5, 1 - p < p; a tie is the first class's, as in argmax.
-        if len(scores) == 1:  # in numpy, these few operations take as long as 70 trees
-            chance = _sigmoid_of_one(scores.item())
-            label, probability = self._single_labels[chance > 0.5], np.array((chance,))
-        else:
-            probability = _sigmoid(scores[:, 0])
-            label = self._labels.take(probability > 0.5)
+        probability = _sigmoid(scores[:, 0])
+        label = self._labels.take(probability > 0.5)  # 1 - p < p; a tie is the first class's, as in argmax
         return Predictions(self._task, {"label": label, "probability": probability}, self._classes)
 
     def _multiclass(self, scores: FloatArray) -> Predictions:
