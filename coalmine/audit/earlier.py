@@ -6,7 +6,6 @@ and for the same users, and those are where bursts come from.
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import assert_never
@@ -30,7 +29,7 @@ from coalmine.statistics.dispersion import dispersion
 
 ROLLOUTS = 5  # the newest
 FEWEST_POLLS = 40  # with fewer the spread of failures is itself not known
-_RARE = 0.05  # the share of requests slower than the bound, of rows above it, that is looked at
+_RARE = 0.02  # the share of requests slower than the bound, of rows above it, that is looked at, or more
 
 Counts = tuple[float, float]  # of one poll: how many, and how many of them
 
@@ -75,7 +74,7 @@ def _counted(gate: GateSpec, polls: Sequence[PollRecord]) -> list[Counts]:
 
 
 def _beyond_a_rare_bound(histograms: Sequence[tuple[tuple[float, ...], tuple[int, ...]]]) -> list[Counts]:
-    """How many there were, and how many beyond the first bound that few exceed, of those who count alike."""
+    """How many there were, and how many beyond the last bound that enough exceed, where bounds are alike."""
     newest = histograms[-1][0] if histograms else ()
     alike = [
         within for bounds, within in histograms if within and bounds == newest and len(within) == len(newest)
@@ -83,5 +82,6 @@ def _beyond_a_rare_bound(histograms: Sequence[tuple[tuple[float, ...], tuple[int
     if not alike:
         return []
     total = [sum(column) for column in zip(*alike, strict=True)]
-    rare = min(bisect.bisect_left(total, (1 - _RARE) * total[-1]), len(total) - 1)
-    return [(within[-1], within[-1] - within[rare]) for within in alike]
+    exceeded = [i for i, within in enumerate(total) if total[-1] - within >= _RARE * total[-1]]
+    bound = exceeded[-1] if exceeded else 0
+    return [(within[-1], within[-1] - within[bound]) for within in alike]

@@ -16,15 +16,19 @@ from coalmine.audit.journal import (
     FileJournal,
     begin,
     is_running,
+    keep_plan,
     read_about,
     read_events,
+    read_plan,
     read_polls,
     rollouts,
     running,
 )
 from coalmine.errors import AlreadyRunning, IntegrityError, MachineUnready, NotFound
 from coalmine.rollout.events import Event, EventKind
+from coalmine.rollout.plan import Plan
 from coalmine.rollout.ports import Ask, Request
+from coalmine.rollout_spec import Rollout
 from tests.audit.fake_rollouts import FakeRollout, write_rollout
 
 
@@ -363,3 +367,28 @@ def test_a_broken_about_is_named(tmp_path: Path) -> None:
     (folder / "about.json").write_text("{}")
     with pytest.raises(IntegrityError, match=r"about\.json"):
         read_about(folder)
+
+
+def test_a_rollout_keeps_to_the_plan_that_it_began_with(tmp_path: Path) -> None:
+    first, edited = Plan.of(Rollout(stages=(5, 50))), Plan.of(Rollout(stages=(90,)))
+    assert read_plan(tmp_path) is None
+    assert keep_plan(tmp_path, first) == first
+    assert keep_plan(tmp_path, edited) == first == read_plan(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", '{"rollout": {"stages": [9, 5]}, "timeout_s": 2, "dispersion": {}}']
+)
+def test_a_damaged_plan_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(IntegrityError, match=r"plan\.json is no plan"):
+        read_plan(tmp_path)
+
+
+def test_polls_of_a_journal_from_before_ticks_are_read(tmp_path: Path) -> None:
+    folder = write_rollout(tmp_path, FakeRollout(ends=False))
+    polls = read_polls(folder)
+    lines = [json.loads(line)["poll"] for line in (folder / "ticks.jsonl").read_text().splitlines()]
+    (folder / "ticks.jsonl").unlink()
+    (folder / "polls.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_polls(folder) == polls

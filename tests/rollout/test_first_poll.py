@@ -1,4 +1,4 @@
-"""The first poll of a stage begins before its weight was set, and is bet on as it came, not as it was meant."""
+"""The first poll of a stage begins before its weight was set: bet on as it came, not as it was meant."""
 
 from dataclasses import replace
 

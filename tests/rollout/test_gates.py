@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -35,6 +36,7 @@ def after(gate: Gate, polls: int, each: Poll) -> Gate:
     return gate
 
 
+HISTORY = Counters(5_000, 9, tuple(zip(BOUNDS_S, arm(5_000).within, strict=True)))
 HEALTHY = poll(arm(100), arm(1_900))
 NO_CANDIDATE = poll(arm(0, within=()), arm(100))
 NO_STABLE = poll(arm(100), arm(0, within=()))
@@ -60,7 +62,8 @@ class TestEveryGate:
     )
     def test_an_arm_without_requests_shows_nothing_and_never_passes(self, start, empty):
         fresh = start.start().for_stage(0.2)
-        assert verdict([after(fresh, 100, empty).reading()], last=False) is Verdict.INCONCLUSIVE
+        never = verdict([after(fresh, 100, empty).reading()], last=False)
+        assert never in (Verdict.INCONCLUSIVE, Verdict.ERROR)
         for before in (fresh, after(fresh, 2, HEALTHY)):
             readings = [before.reading(), after(before, 100, empty).reading()]
             assert readings[0].log_e_roll_back == readings[1].log_e_roll_back
@@ -353,6 +356,39 @@ class TestVerdict:
         assert ruling([reading("errors", 200.001, 1), UNMEASURED], last=False).verdict is Verdict.FAIL
         assert ruling([reading("errors", 199.9, 1), UNMEASURED], last=False).verdict is Verdict.ERROR
 
+    def test_a_gate_in_dry_run_neither_rolls_back_nor_holds_nor_passes(self):
+        loud = replace(reading("dry", 1e9, 0.1), dry_run=True)
+        assert ruling([loud, reading("a", 0.5, 30)], last=False).verdict is Verdict.PASS
+        assert ruling([loud, reading("a", 0.5, 3)], last=False).verdict is Verdict.INCONCLUSIVE
+        assert (
+            ruling([replace(reading("dry", 0.5, 1e9), dry_run=True)], False).verdict is Verdict.INCONCLUSIVE
+        )
+        broken = replace(loud, verdict=Verdict.ERROR)
+        assert ruling([broken, reading("a", 0.5, 30)], last=False).verdict is Verdict.PASS
+
+    def test_a_gate_that_the_stage_does_not_ask_counts_against_the_candidate_and_for_nothing_else(self):
+        before = replace(reading("before", 250, 1), asked=False)
+        assert ruling([before, reading("a", 0.5, 30)], last=False).verdict is Verdict.FAIL
+        silent = replace(reading("before", 1, 1), asked=False, verdict=Verdict.ERROR)
+        assert ruling([silent, reading("a", 0.5, 30)], last=False).verdict is Verdict.PASS
+        assert ruling([silent, reading("a", 150, 30)], last=False).verdict is Verdict.INCONCLUSIVE
+
+    @pytest.mark.parametrize(
+        ("said", "expected"),
+        [
+            (Verdict.PASS, Verdict.PASS),
+            (Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE),
+            (Verdict.ERROR, Verdict.ERROR),
+            (Verdict.FAIL, Verdict.FAIL),
+        ],
+    )
+    def test_a_check_is_taken_at_its_word_and_is_no_evidence(self, said, expected):
+        check = replace(reading("hook", 1, 1), by_evidence=False, verdict=said)
+        assert ruling([check, reading("a", 0.5, 30)], last=False).verdict is expected
+        assert ruling([check], last=False).verdict is expected
+        assert ruling([check, reading("a", 99.9, 30)], last=False).verdict is not Verdict.PASS
+        assert ruling([check, reading("a", 100.1, 30)], last=False).verdict is Verdict.FAIL
+
     def test_enormous_evidence_is_no_trouble(self):
         huge = GateReading("a", 1e6, -1e6, 1.0, 0.0, "all failed")
         tiny = GateReading("b", -1e6, 1e6, 0.0, 0.0, "none failed")
@@ -367,3 +403,18 @@ def test_a_candidate_that_is_slower_under_the_whole_load_of_the_bake_is_not_roll
     slow = Poll(1.0, ArmCounts(200, 0, (0,) * len(BOUNDS_S)), ArmCounts(0, 0, (0,) * len(BOUNDS_S)), BOUNDS_S)
     baking = after(before, 30, slow)
     assert baking.reading() == before.reading()
+
+
+def test_a_bake_after_a_stable_that_answered_nothing_cannot_be_judged():
+    baking = ErrorsGate.start().for_stage(0.05).observe(Poll(1.0, ArmCounts(100, 0), ArmCounts(0, 0)))
+    assert verdict([baking.reading()], last=True) is Verdict.ERROR
+    assert "nothing to compare with" in baking.reading().sentence
+
+
+@pytest.mark.parametrize("start", GATES)
+def test_users_who_were_not_drawn_are_compared_by_the_requests_that_came(start):
+    gate = start.start(history=HISTORY).for_stage(0.2)
+    chosen = replace(poll(arm(100, 30, within=(*(0.0,) * 9, 1.0)), arm(1_000), weight=0.0), realised=True)
+    alone = replace(poll(arm(100, 30, within=(*(0.0,) * 9, 1.0)), arm(0), weight=0.0), realised=True)
+    assert verdict([after(gate, 30, chosen).reading()], last=False) is Verdict.FAIL
+    assert after(gate, 30, alone).reading().log_e_roll_back == gate.reading().log_e_roll_back

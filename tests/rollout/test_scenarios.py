@@ -308,7 +308,7 @@ TABLE = [
         plan(**SHADOW),
         "aborted by Mia",
         [0, 0],
-        asked(33, Ask.ABORT),
+        asked(35, Ask.ABORT),
         splits=[TrafficSplit({GREEN: 0, BLUE: 100}, mirror_percent=100), ALL_BLUE],
     ),
     Scenario(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from coalmine.rollout.evidence import ArmCounts, Counters, Poll
-from coalmine.rollout.gates import GateReading, bet
+from coalmine.rollout.gates import GateReading, Verdict, bet
 from coalmine.rollout_spec import ErrorsSpec
 from coalmine.statistics import saved
 from coalmine.statistics.comparison import Comparison
@@ -20,6 +20,8 @@ from coalmine.statistics.eprocess import Null, TwoArmCounts
 _USUAL = ErrorsSpec()
 ROLL_BACK = Null(_USUAL.worst_ratio, _USUAL.worst_difference)
 PROMOTE_RATIO = 1.25
+
+UNKNOWN_STABLE = "stable answered nothing before it lost its users, so there is nothing to compare with"
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ class ErrorsGate:
             self.comparison.log_e_promote,
             self.comparison.rollout.candidate_rate(event=0),
             self.comparison.rollout.stable_rate(event=0),
-            self._sentence(),
+            UNKNOWN_STABLE if self.comparison.has_no_stable else self._sentence(),
+            verdict=Verdict.ERROR if self.comparison.has_no_stable else None,
         )
 
     def to_json(self) -> dict[str, object]:

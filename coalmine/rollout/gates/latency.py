@@ -39,7 +39,7 @@ PROMOTE_RATIO = 1.5
 ALL = 1.0  # the candidate's weight in the bake
 
 # The shares of slower requests that the bounds should have, about evenly spread in log-odds.
-_WANTED_SHARES = (0.5, 0.2, 0.08, 0.03, 0.01, 0.003)
+WANTED_SHARES = (0.5, 0.2, 0.08, 0.03, 0.01, 0.003)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class LatencyGate:
         requests, slower = _slower(ArmCounts(known.requests, known.failures, within), bounds_s)
         return cls(
             Comparison.start(
-                roll_back, promote_ratio, _nothing(len(_WANTED_SHARES)), polls_per_start, dispersion
+                roll_back, promote_ratio, _nothing(len(WANTED_SHARES)), polls_per_start, dispersion
             ),
             _finite(bounds_s),
             _nothing(len(slower)),
@@ -134,7 +134,7 @@ class LatencyGate:
         known = self.slower if enough else self.history
         if known.stable_requests < ENOUGH:
             return self
-        bounds = nearest(known.stable_requests, known.stable, _WANTED_SHARES, self._first())
+        bounds = nearest(known.stable_requests, known.stable, WANTED_SHARES, self._first())
         comparison = self.comparison.with_events(_at(self.slower, bounds), _at(self.history, bounds))
         return replace(self, comparison=comparison, bounds=bounds)
 

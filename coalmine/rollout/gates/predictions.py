@@ -28,8 +28,8 @@ _USUAL = PredictionsSpec()
 ROLL_BACK = Null(_USUAL.worst_ratio, _USUAL.worst_difference)
 PROMOTE_RATIO = 1.15
 
-_WANTED_SHARES = (0.5, 0.2, 0.05)  # of the rows in a tail, in both tails
-_TAILS = 2 * len(_WANTED_SHARES)
+WANTED_SHARES = (0.5, 0.2, 0.05)  # of the rows in a tail, in both tails
+_TAILS = 2 * len(WANTED_SHARES)
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,10 @@ class PredictionsGate:
         if known.stable_requests < ENOUGH or len(self.known_bounds) < 2:
             return self
         within = known.stable[:-1]
-        high = nearest(known.stable_requests, [known.stable_requests - n for n in within], _WANTED_SHARES)
+        high = nearest(known.stable_requests, [known.stable_requests - n for n in within], WANTED_SHARES)
         # The lower tail read from its rare end, as the upper one is from its own.
         last = len(within) - 1
-        low = tuple(last - i for i in nearest(known.stable_requests, within[::-1], _WANTED_SHARES))
+        low = tuple(last - i for i in nearest(known.stable_requests, within[::-1], WANTED_SHARES))
         comparison = self.comparison.with_events(
             _tails(self.below, high, low), _tails(self.history, high, low)
         )
@@ -139,7 +139,7 @@ class PredictionsGate:
         stable = self.comparison.rollout.stable_rate(event)
         if candidate is None or stable is None:
             return "too few answers on stable to compare scores with"
-        upper = event < len(_WANTED_SHARES)
+        upper = event < len(WANTED_SHARES)
         bound = self.known_bounds[(self.high + self.low)[event]]
         side = "above" if upper else "at most"
         return f"{candidate:.1%} of the candidate's scores are {side} {bound:g}, {stable:.1%} of stable's"

@@ -73,7 +73,7 @@ class QualityGate:
             seen.candidate_rate(event=0),
             seen.stable_rate(event=0),
             self.error or self._sentence(),
-            verdict=Verdict.ERROR if self.error else None,
+            verdict=Verdict.ERROR if self.error or self.comparison.has_no_stable else None,
             numbers={"candidate_labels": seen.candidate_requests, "stable_labels": seen.stable_requests},
         )
 
