@@ -1,7 +1,7 @@
 """How often the two slots answer the same request differently, while requests are copied.
 
 Each model server remembers what it answered, by request id, and tells what is new
-(`GET /v2/models/{model}/served?after=N`). A copy has the id of its original, so the two answers are
+(`GET /served?after=N`). A copy has the id of its original, so the two answers are
 joined here. A request that one of the two did not answer is not compared: the proxy counts its failure.
 """
 
@@ -26,6 +26,8 @@ NEVER_CUT = 100  # a page with fewer answers than this was the last one
 WAITING = 50_000  # answers of one slot whose other has not come; the oldest are given up
 
 Scores = tuple[float, ...]
+
+_PATH = "/served?after="
 
 
 class ServedPairs:
@@ -82,7 +84,6 @@ class _Served:
 
     def __init__(self, model: str, slot: Slot, port: int) -> None:
         self._name = f"{model}-{slot}"
-        self._path = f"/v2/models/{model}/served?after="
         self._endpoint = Endpoint(f"127.0.0.1:{port}", SERVER_TIMEOUT_S, LARGEST_ANSWER * 16)
         self._after = 0
         self.epoch = ""
@@ -105,9 +106,9 @@ class _Served:
 
     def _page(self) -> _Page:
         try:
-            answer = self._endpoint.get(f"{self._path}{self._after}")
+            answer = self._endpoint.get(f"{_PATH}{self._after}")
             if answer.status != 200:
-                raise TelemetryUnavailable(f"its server answers {answer.status} to {self._path}")
+                raise TelemetryUnavailable(f"its server answers {answer.status} to {_PATH}")
             return _page_in(answer.body)
         except Unreachable as error:
             raise self._unknown(f"its server does not tell ({error})") from error

@@ -180,7 +180,7 @@ def asked(stack: LocalStack, slot: Slot, path: str) -> bytes:
 def served(stack: LocalStack, slot: Slot) -> list[str]:
     """The ids of the requests that a slot answered, oldest first."""
     return [
-        str(each["id"]) for each in json.loads(asked(stack, slot, "/v2/models/m/served?after=0"))["served"]
+        str(each["id"]) for each in json.loads(asked(stack, slot, "/served?after=0"))["served"]
     ]
 
 

@@ -12,7 +12,7 @@ from coalmine.slots import Slot
 from coalmine.telemetry.pairs import WAITING, ServedPairs
 from tests.telemetry.told import Told, telling
 
-PATH = "/v2/models/m/served"
+PATH = "/served"
 
 
 @dataclass
