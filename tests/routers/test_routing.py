@@ -179,9 +179,7 @@ def asked(stack: LocalStack, slot: Slot, path: str) -> bytes:
 
 def served(stack: LocalStack, slot: Slot) -> list[str]:
     """The ids of the requests that a slot answered, oldest first."""
-    return [
-        str(each["id"]) for each in json.loads(asked(stack, slot, "/served?after=0"))["served"]
-    ]
+    return [str(each["id"]) for each in json.loads(asked(stack, slot, "/served?after=0"))["served"]]
 
 
 def test_a_copy_has_the_id_of_its_original_and_the_user_sees_stable_alone(
