@@ -23,11 +23,11 @@ from typing import Any
 
 from coalmine.errors import Unsupported
 from coalmine.rollout.ports import Match, TrafficSplit, UserKey
+from coalmine.rollout_spec import SLOT_HEADER
 from coalmine.slots import Slot
 
 Json = dict[str, Any]
 
-SLOT_HEADER = "x-coalmine-slot"  # in every answer of a model server; sent back with its late label
 COPIES = "copies"  # the listener, and the cluster that leads to it
 COPY_FOR_HEADER = "x-coalmine-copy-for"  # tells the listener which cluster a copy is meant for
 # Values that Envoy gives a sticky cookie begin so: nobody else's cookie is ever taken back.

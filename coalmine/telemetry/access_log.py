@@ -20,6 +20,8 @@ from typing import Any
 
 from coalmine.errors import TelemetryUnavailable
 from coalmine.rollout.evidence import Counters
+from coalmine.rollout_spec import SLOT_HEADER
+from coalmine.slots import Slot
 from coalmine.telemetry.exposition import Sample
 
 BOUNDS_MS = (
@@ -38,8 +40,8 @@ def access_log(histogram: str) -> dict[str, Any]:
     """The access log of a listener, into `histogram`: `REQUESTS` or `COPIES`."""
     inference = {"name": ":path", "string_match": {"safe_regex": {"regex": r"[^?]*/infer([?].*)?"}}}
     no_tester = {
-        "name": "x-coalmine-slot",
-        "string_match": {"safe_regex": {"regex": "blue|green"}},
+        "name": SLOT_HEADER,
+        "string_match": {"safe_regex": {"regex": "|".join(Slot)}},
         "invert_match": True,
         "treat_missing_header_as_empty": True,
     }
