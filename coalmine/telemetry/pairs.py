@@ -21,8 +21,6 @@ from coalmine.rollout.evidence import Pairs
 from coalmine.slots import Slot
 from coalmine.telemetry.answers import LARGEST_ANSWER, SERVER_TIMEOUT_S
 
-PAGES = 20  # of one server in one reading; the rest waits for the next
-NEVER_CUT = 100  # a page with fewer answers than this was the last one
 WAITING = 50_000  # answers of one slot whose other has not come; the oldest are given up
 
 Scores = tuple[float, ...]
@@ -72,7 +70,7 @@ def differ(one: Scores, other: Scores, tolerance: float) -> bool:
 
 
 @dataclass(frozen=True)
-class _Page:
+class _Told:
     epoch: str
     next: int
     served: list[tuple[str, Scores]]
@@ -91,25 +89,22 @@ class _Served:
 
     def read(self) -> None:
         """Take in what is new."""
-        for _ in range(PAGES):
-            page = self._page()
-            if page.epoch != self.epoch and self._after > 0:
-                self._after = 0
-                page = self._page()
-            if page.epoch != self.epoch:
-                self.waiting.clear()
-            for request_id, scores in page.served:
-                self.waiting[request_id] = None if request_id in self.waiting else scores
-            self.epoch, self._after = page.epoch, page.next
-            if len(page.served) < NEVER_CUT:
-                break
+        told = self._told()
+        if told.epoch != self.epoch and self._after > 0:
+            self._after = 0
+            told = self._told()
+        if told.epoch != self.epoch:
+            self.waiting.clear()
+        for request_id, scores in told.served:
+            self.waiting[request_id] = None if request_id in self.waiting else scores
+        self.epoch, self._after = told.epoch, told.next
 
-    def _page(self) -> _Page:
+    def _told(self) -> _Told:
         try:
             answer = self._endpoint.get(f"{_PATH}{self._after}")
             if answer.status != 200:
                 raise TelemetryUnavailable(f"its server answers {answer.status} to {_PATH}")
-            return _page_in(answer.body)
+            return _told_in(answer.body)
         except Unreachable as error:
             raise self._unknown(f"its server does not tell ({error})") from error
         except TelemetryUnavailable as error:
@@ -119,11 +114,11 @@ class _Served:
         return TelemetryUnavailable(f"What {self._name} answered to each request is not known: {why}")
 
 
-def _page_in(body: bytes) -> _Page:
+def _told_in(body: bytes) -> _Told:
     try:
         told: Any = orjson.loads(body)
         served = [(str(each["id"]), tuple(map(float, each["scores"]))) for each in told["served"]]
-        return _Page(str(told["epoch"]), int(told["next"]), served)
+        return _Told(str(told["epoch"]), int(told["next"]), served)
     except (ValueError, KeyError, TypeError) as error:
         raise TelemetryUnavailable(
             f"what its server tells is not what was asked for: {body[:80]!r}"

@@ -21,14 +21,12 @@ class Server:
 
     told: Told
     epoch: str = "1"
-    page: int = 1_000_000
     served: list[tuple[str, list[float]]] = field(default_factory=list)
 
     def tell(self, query: str) -> str:
         after = int(query.removeprefix("after="))
-        told = self.served[after : after + self.page]
-        served = [{"id": request_id, "scores": scores} for request_id, scores in told]
-        return json.dumps({"epoch": self.epoch, "next": after + len(told), "served": served})
+        served = [{"id": request_id, "scores": scores} for request_id, scores in self.served[after:]]
+        return json.dumps({"epoch": self.epoch, "next": len(self.served), "served": served})
 
     def start_again(self) -> None:
         self.epoch += "1"
@@ -87,15 +85,6 @@ def test_an_id_that_comes_twice_is_compared_with_nothing(
     both(servers, "a", [0.1], [0.1])
     servers[Slot.BLUE].served.append(("a", [0.9]))
     assert pairs.read().compared == 0
-
-
-def test_a_server_that_tells_in_pages_is_read_to_the_end(
-    servers: dict[Slot, Server], pairs: ServedPairs
-) -> None:
-    servers[Slot.BLUE].page = 150
-    for number in range(450):
-        both(servers, str(number), [0.5], [0.5])
-    assert pairs.read().compared == 450
 
 
 def test_a_server_that_was_started_again_begins_another_epoch(
