@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from coalmine.routers.xds import XdsFiles, cluster_name, model_routes
+from coalmine.routers.routes import split_of
+from coalmine.routers.xds import XdsFiles
 from coalmine.slots import Slot
 
 LOOK_EVERY_S = 0.003  # two acts of one rollout are at least a poll apart
@@ -43,11 +44,9 @@ class RouteWatch:
         if content["version_info"] == self._version:
             return
         self._version = content["version_info"]
-        for route in model_routes(content["resources"]):
-            if route["name"] == self._model:
-                clusters = route["route"]["weighted_clusters"]["clusters"]
-                weights = {each["name"]: each["weight"] for each in clusters}
-                self.splits.append({slot: weights[cluster_name(self._model, slot)] for slot in Slot})
+        split = split_of(self._model, content["resources"][0]["virtual_hosts"][0]["routes"])
+        if split is not None:
+            self.splits.append({slot: split.weights[slot] for slot in Slot})
 
 
 @contextmanager

@@ -68,6 +68,8 @@ def _roll_out_under_kills(
     assert routes.splits[-1] == {stable: 100, stable.other: 0}
     # Every file that Envoy was given moved the weight, and to where the story says, in its order.
     assert routes.weights_since(moved, candidate) == list(_weights_told(folder))
+    # And nothing was seen or decided that the record does not hold.
+    assert work.run("replay", folder.name).out.startswith("Equal: ")
 
 
 def _weights_told(folder: Path) -> Iterator[int]:
