@@ -42,7 +42,7 @@ def main() -> int:
     if arguments.end_to_end:
         from benchmarks.gates import end_to_end  # the embedded stack, which nothing else here needs
 
-        return end_to_end.main(rollouts=36, at_once=6, seed=arguments.seed)
+        return end_to_end.main(seed=arguments.seed)
     seed = secrets.randbelow(2**31) if arguments.seed is None else arguments.seed
     return _run(seed, is_quick=arguments.quick, out=arguments.out)
 
