@@ -30,7 +30,7 @@ def told() -> Iterator[Told]:
 
 
 def test_the_model_servers_own_exposition_is_read() -> None:
-    server = Telemetry({"model_name": "m", "slot": "blue"}, Task.BINARY, lambda: 0)
+    server = Telemetry({"model_name": "m", "slot": "blue"}, Task.BINARY, 1764100000.5, lambda: 0)
     server.predicted({"probability": [0.02, 0.5, 0.97]})
     server.lost(0.25)
     server.lost(1.0)
@@ -38,6 +38,7 @@ def test_the_model_servers_own_exposition_is_read() -> None:
     assert dict(answers.scores)[0.5] == 2
     assert answers.scores[-1] == (math.inf, 3)
     assert (answers.labels, answers.loss) == (2, 1.25)
+    assert answers.epoch == "1764100000.5"
 
 
 @pytest.mark.parametrize(
