@@ -37,6 +37,7 @@ for command in (
     repository.init,
     releases.ingest,
     releases.retrain,
+    looking.plan,
     releases.deliver,
     releases.rollback,
     releases.fetch,

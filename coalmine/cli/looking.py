@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coalmine.cli.words import AsJson, EnvironmentName, ModelName, open_workspace, print_json, say
+from coalmine.cli.words import AsJson, EnvironmentName, ModelName, open_workspace, print_json, quiet_if, say
 from coalmine.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -86,6 +86,32 @@ def report(model: ModelName, environment: EnvironmentName = "local") -> None:
     from coalmine.operations.report import newest_report
 
     say(str(newest_report(open_workspace(), model, environment)))
+
+
+def plan(
+    model: ModelName,
+    environment: EnvironmentName = "local",
+    requests_per_s: Annotated[
+        float | None, typer.Option(min=0.001, help="Instead of what is measured or recorded.")
+    ] = None,
+    error_rate: Annotated[
+        float | None, typer.Option(min=0, max=0.5, help="The share of requests that fails on stable.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say before a rollout what its gates will be able to see at this traffic, from simulated rollouts."""
+    from coalmine.cli.forecast import in_words
+    from coalmine.operations.plan import plan as foresee
+
+    found = foresee(
+        open_workspace(),
+        model,
+        environment,
+        quiet_if(as_json=True),
+        requests_per_s=requests_per_s,
+        error_rate=error_rate,
+    )
+    print_json(found) if as_json else say("\n".join(in_words(found)))
 
 
 def replay(
