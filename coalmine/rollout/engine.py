@@ -70,7 +70,7 @@ def unrecorded(state: RolloutState, why: str, now_s: float) -> Decision:
 
 def resumed(state: RolloutState) -> Decision:
     """Another runner goes on. Nobody knows what the route did meanwhile: it measures from now on."""
-    return Decision(replace(state, base=None))
+    return Decision(state.measuring_from(None))
 
 
 def wanted_split(plan: Plan, state: RolloutState) -> TrafficSplit:
@@ -109,7 +109,7 @@ def _count_traffic(decision: Decision, reading: Reading | Unmeasured) -> Decisio
     """Before the first stage, users are all on stable: their rate sets the first margin."""
     state = decision.state
     if isinstance(reading, Unmeasured):
-        return replace(decision, state=replace(state, base=None))
+        return replace(decision, state=state.measuring_from(None))
     traffic = state.traffic
     if state.base is not None:
         try:
@@ -117,7 +117,7 @@ def _count_traffic(decision: Decision, reading: Reading | Unmeasured) -> Decisio
             traffic = with_poll(traffic, poll, reading.at_s - state.base.at_s)
         except CountersReset:
             traffic = Traffic()
-    return replace(decision, state=replace(state, base=reading, traffic=traffic))
+    return replace(decision, state=replace(state.measuring_from(reading), traffic=traffic))
 
 
 def _candidate_ready(plan: Plan, decision: Decision, seen: Observation, now_s: float) -> Decision:
@@ -181,8 +181,7 @@ def _staying(decision: Decision, after: Decision, seen: Observation, why: str, n
         # The poll counts: what the gates saw in it is not to be shown to them again.
         new = after.state
         state = replace(
-            decision.state,
-            base=seen.reading,
+            decision.state.measuring_from(seen.reading),
             gates=new.gates,
             polls=new.polls,
             traffic=new.traffic,
@@ -198,10 +197,10 @@ def _look(plan: Plan, decision: Decision, seen: Observation, now_s: float) -> De
     if obstacle is not None:
         # Nothing may be concluded from a poll in which the route was not what it should be.
         held = decision.holding(obstacle, now_s)
-        return _within_budgets(plan, replace(held, state=replace(held.state, base=None)), now_s)
+        return _within_budgets(plan, replace(held, state=held.state.measuring_from(None)), now_s)
     assert isinstance(seen.reading, Reading)
     if state.base is None:
-        return _within_budgets(plan, replace(decision, state=replace(state, base=seen.reading)), now_s)
+        return _within_budgets(plan, replace(decision, state=state.measuring_from(seen.reading)), now_s)
     try:
         poll = poll_of(plan, state, seen.reading)
     except (CountersReset, NotCounted) as error:
@@ -211,7 +210,7 @@ def _look(plan: Plan, decision: Decision, seen: Observation, now_s: float) -> De
             else f"Nothing to compare: {error}."
         )
         held = decision.holding(why, now_s)
-        return _within_budgets(plan, replace(held, state=replace(held.state, base=seen.reading)), now_s)
+        return _within_budgets(plan, replace(held, state=held.state.measuring_from(seen.reading)), now_s)
     return _judge(plan, measure(plan, decision, seen, poll, now_s), poll, now_s)
 
 

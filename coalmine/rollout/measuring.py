@@ -70,8 +70,7 @@ def measure(plan: Plan, decision: Decision, seen: Observation, poll: Poll, now_s
     )
     seconds = seen.reading.at_s - state.base.at_s
     after = replace(
-        state,
-        base=seen.reading,
+        state.measuring_from(seen.reading),
         gates=gates,
         polls=state.polls + 1,
         traffic=state.traffic if poll.mirrored else with_poll(state.traffic, poll, seconds),

@@ -68,6 +68,7 @@ class RolloutState:
     stage: index into the plan's stages; meaningful while PROGRESSING and after.
     weight_percent: the candidate's share that was asked of the router.
     base: the reading that the next poll's counts start from; None: take a new one first.
+    straddles: whether it was read before the weight was set, so that requests came by two weights since.
     entered_at_s: when this phase, or this stage, began.
     measured_at_s: when candidate traffic was last measured.
     routed: how requests came in this stage; skewed_since_s: since when that is not by its weight.
@@ -87,6 +88,7 @@ class RolloutState:
     stage: int = 0
     weight_percent: int = 0
     base: Reading | None = None
+    straddles: bool = False
     traffic: Traffic = Traffic()
     routed: Routed = Routed()
     skewed_since_s: float | None = None
@@ -106,16 +108,16 @@ class RolloutState:
     def begin(cls, candidate: Slot, *, has_stable: bool, now_s: float) -> RolloutState:
         return cls(candidate, has_stable, Phase.INSTALLING, now_s, now_s)
 
-    @property
-    def straddles(self) -> bool:
-        """Whether the next poll's counts begin before the weight was set: then they came by two weights."""
-        return self.base is not None and self.base.at_s <= self.entered_at_s
+    def measuring_from(self, base: Reading | None) -> RolloutState:
+        """The next poll's counts start from `base`, which was read at the weight that is set."""
+        return replace(self, base=base, straddles=False)
 
     def entering(self, phase: Phase, now_s: float, **changes: Any) -> RolloutState:
-        """`phase` from now on."""
+        """`phase` from now on. The poll that is under way began at another weight."""
         return replace(
             self,
             phase=phase,
+            straddles=self.base is not None,
             entered_at_s=now_s,
             measured_at_s=now_s,
             routed=Routed(),
@@ -135,6 +137,7 @@ class RolloutState:
             "stage": self.stage,
             "weight_percent": self.weight_percent,
             "base": None if self.base is None else reading_to_json(self.base),
+            "straddles": self.straddles,
             "traffic": asdict(self.traffic),
             "routed": asdict(self.routed),
             "skewed_since_s": self.skewed_since_s,

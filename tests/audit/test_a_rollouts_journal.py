@@ -51,7 +51,7 @@ def test_the_failures_of_a_bad_candidate_are_all_told(tmp_path: Path) -> None:
     assert story.course is Course.ROLLED_BACK
     assert story.candidate.failures > 0
     # What fell between the last reading and the turn back is on the route, not in a poll.
-    assert story.candidate.failures <= world.telemetry.failures[Slot.GREEN]
+    assert story.candidate.failures <= world.telemetry.users[Slot.GREEN].failures
     assert "failed" in story.reason
 
 
