@@ -19,19 +19,29 @@ from rich.table import Table
 from rich.text import Text
 
 from coalmine.audit import journal
+from coalmine.audit.situation import next_steps, standing
 from coalmine.audit.story import Course, Story, Tally, read_story
-from coalmine.rollout.gates import GateReading
+from coalmine.rollout.gates import GateReading, Verdict
 from coalmine.rollout.gates.combine import LAST_PROMOTE_E, PROMOTE_E, ROLL_BACK_E
+from coalmine.statistics.intervals import confidence_sequence
 
 LOOK_EVERY_S = 0.5
 EVENTS_SHOWN = 6
-BAR = 24  # characters
+BAR, BARS = 24, 6  # characters
 
 _COLOURS = {
     Course.RUNNING: "cyan",
     Course.ENDING: "yellow",
     Course.PROMOTED: "green",
     Course.ROLLED_BACK: "red",
+}
+
+
+_WORDS = {
+    Verdict.PASS: ("passed", "green"),
+    Verdict.FAIL: ("failed", "red"),
+    Verdict.INCONCLUSIVE: ("undecided", "yellow"),
+    Verdict.ERROR: ("could not measure", "yellow"),
 }
 
 
@@ -51,11 +61,12 @@ def watching(top: Path, environment: str, model: str, console: Console) -> Itera
 
 
 def rollout_panel(story: Story) -> RenderableType:
-    """Where the rollout stands: weight, evidence, requests and failures, newest events."""
+    """Where the rollout stands: weight, what it waits for, requests and failures, evidence, newest events."""
     about = story.about
     title = f"{about.model} {about.candidate} → {about.environment}"
+    parts = [_weight(story), *_waits(story), "", _arms(story), "", _evidence(story), "", *_events(story)]
     return Panel(
-        Group(_weight(story), "", _arms(story), "", *_evidence(story), "", *_events(story)),
+        Group(*parts, "", *_next(story)),
         title=f"[bold]{title}[/]  [{_COLOURS[story.course]}]{story.course.value}[/]",
         border_style=_COLOURS[story.course],
         title_align="left",
@@ -113,20 +124,42 @@ def _every(seconds: float, act: Callable[[], None]) -> Iterator[None]:
 
 
 def _weight(story: Story) -> Text:
-    stages = " → ".join(f"{weight} %" for weight in (*story.about.stages, 100))
+    planned = story.plan.stages if story.plan is not None else ()
+    stages = [str(stage) for stage in planned] or [f"{weight} %" for weight in story.about.stages]
     bar = round(BAR * story.weight_percent / 100)
     text = Text.assemble(
         ("█" * bar, _COLOURS[story.course]),
         ("░" * (BAR - bar), "dim"),
-        f" {story.weight_percent:>3} % of the users",
+        f" {story.weight_percent:>3} % of the users   ",
     )
-    return text.append(f"   ({stages})", "dim")
+    here = len(story.stages)  # of those that have begun, the last
+    for number, stage in enumerate([*stages, "bake"]):
+        text.append(" → " if number else "", "dim")
+        text.append(stage, "bold" if number == here - 1 and not story.course.is_over else "dim")
+    return text
+
+
+def _waits(story: Story) -> list[Text]:
+    stands = standing(story.events)
+    if not stands.sentence:
+        return []
+    return [Text(f"{stands.situation}: {stands.sentence}", "yellow")]
+
+
+def _next(story: Story) -> list[Text]:
+    """What to type in another terminal; nothing while all is well, but how to keep it where it is."""
+    steps = next_steps(story.about, standing(story.events).situation)
+    width = max(len(step.command) for step in steps)
+    return [
+        Text.assemble((f"{step.command:<{width}}  ", "bold"), (step.effect, "dim"), overflow="ellipsis")
+        for step in steps
+    ]
 
 
 def _arms(story: Story) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
     table.add_column("")
-    for heading in ("requests", "failed", "rate"):
+    for heading in ("requests", "failed", "rate", "95 % whenever one looks"):
         table.add_column(heading, justify="right", header_style="dim")
     about = story.about
     table.add_row(f"candidate {about.candidate}", *_counts(story.candidate))
@@ -135,35 +168,52 @@ def _arms(story: Story) -> Table:
     return table
 
 
-def _counts(tally: Tally) -> tuple[str, str, str]:
-    rate = "" if tally.failure_rate is None else f"{tally.failure_rate:.2%}"
+def _counts(tally: Tally) -> tuple[str, str, str, str]:
     failures = f"[red]{tally.failures:,}[/]" if tally.failures else "0"
-    return f"{tally.requests:,}", failures, rate
+    if tally.failure_rate is None:
+        return f"{tally.requests:,}", failures, "", ""
+    low, high = confidence_sequence(min(tally.failures, tally.requests), tally.requests)
+    return f"{tally.requests:,}", failures, f"{tally.failure_rate:.2%}", f"{low:.2%} to {high:.2%}"
 
 
-def _evidence(story: Story) -> list[RenderableType]:
+def _evidence(story: Story) -> RenderableType:
     if not story.polls:
-        return [Text("No evidence yet.", "dim")]
-    last_stage = story.polls[-1].stage is None or story.polls[-1].stage == len(story.about.stages) - 1
-    needed = LAST_PROMOTE_E if last_stage else PROMOTE_E
-    return [_gate(reading, needed) for reading in story.polls[-1].gates]
+        return Text("No evidence yet.", "dim")
+    newest = story.polls[-1]
+    needed = LAST_PROMOTE_E if newest.stage is None or _is_last(story, newest.stage) else PROMOTE_E
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for reading in newest.gates:
+        name = Text(reading.gate)
+        if reading.dry_run:
+            name.append(" (dry run)", "dim")
+        table.add_row(name, _bars(reading, needed), Text(reading.sentence))
+    return table
 
 
-def _gate(reading: GateReading, needed: float) -> Text:
-    promote = _part(reading.log_e_promote, needed)
-    roll_back = _part(reading.log_e_roll_back, ROLL_BACK_E)
+def _is_last(story: Story, stage: int) -> bool:
+    return stage == len(story.about.stages) - 1 if story.plan is None else story.plan.is_last(stage)
+
+
+def _bars(reading: GateReading, needed: float) -> Text:
+    """How far the evidence is on its way to both bounds; a check's last word."""
+    if not reading.asked:
+        return Text("not asked here", "dim")
+    if not reading.by_evidence:
+        return Text(*_WORDS[reading.verdict or Verdict.INCONCLUSIVE])
+    promote = round(BARS * _part(reading.log_e_promote, needed))
+    roll_back = round(BARS * _part(reading.log_e_roll_back, ROLL_BACK_E))
     return Text.assemble(
-        f"{reading.gate:<9}",
-        ("for ", "dim"), ("▮" * round(10 * promote), "green"), ("▯" * (10 - round(10 * promote)), "dim"),
-        ("  against ", "dim"),
-        ("▮" * round(10 * roll_back), "red"), ("▯" * (10 - round(10 * roll_back)), "dim"),
-        f"  {reading.sentence}",
+        ("for ", "dim"), ("▮" * promote, "green"), ("▯" * (BARS - promote), "dim"),
+        ("  against ", "dim"), ("▮" * roll_back, "red"), ("▯" * (BARS - roll_back), "dim"),
     )  # fmt: skip
 
 
 def _part(log_e: float, of_e: float) -> float:
     """How far the evidence has come on its way to the bound, 0 to 1."""
-    return min(max(log_e / math.log(of_e), 0.0), 1.0)
+    return 0.0 if math.isnan(log_e) else min(max(log_e / math.log(of_e), 0.0), 1.0)
 
 
 def _events(story: Story) -> list[Text]:
