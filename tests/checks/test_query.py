@@ -11,12 +11,43 @@ from coalmine.rollout.gates import Verdict
 from coalmine.rollout.ports import Asked
 from coalmine.rollout_spec import QuerySpec
 from coalmine.slots import Slot
+from tests.contracts.check import CheckContract
 
 ASKED = Asked(Slot.GREEN, "25 %", {Slot.BLUE: 75, Slot.GREEN: 25}, 0.0)
 
 
 def check(ask: Callable[[str], float], query: str = "up", **keys: Any) -> QueryCheck:
     return QueryCheck(QuerySpec(gate="query", query=query, **keys), "credit-risk", ask)
+
+
+class Told:
+    """What a Prometheus answers, or that it does not."""
+
+    value = 1.0
+    down = False
+
+    def ask(self, query: str) -> float:
+        if self.down:
+            raise TelemetryUnavailable(f"nobody answers {query}")
+        return self.value
+
+
+class TestQueryCheck(CheckContract):
+    @pytest.fixture
+    def told(self) -> Told:
+        return Told()
+
+    @pytest.fixture
+    def check(self, told: Told) -> QueryCheck:
+        return check(told.ask, at_least=1)
+
+    @pytest.fixture
+    def spoil(self, told: Told) -> Callable[[], None]:
+        return lambda: setattr(told, "value", 0.0)
+
+    @pytest.fixture
+    def cut(self, told: Told) -> Callable[[], None]:
+        return lambda: setattr(told, "down", True)
 
 
 @pytest.mark.parametrize(

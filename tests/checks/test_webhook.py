@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -14,6 +14,7 @@ from coalmine.rollout.gates import Verdict
 from coalmine.rollout.ports import Asked, CheckResult
 from coalmine.rollout_spec import WebhookSpec
 from coalmine.slots import Slot
+from tests.contracts.check import CheckContract
 
 ABOUT = AskedAbout("credit-risk", "1.4.0", "1.4.0-20261125", "production")
 ASKED = Asked(Slot.GREEN, "25 %", {Slot.GREEN: 25, Slot.BLUE: 75}, 0.0)
@@ -71,6 +72,20 @@ def hook() -> Iterator[Server]:
 def check(hook: Server, timeout_s: float = 5.0) -> WebhookCheck:
     url = f"http://user:secret@127.0.0.1:{hook.server_address[1]}/ask?token=secret"
     return WebhookCheck(WebhookSpec(gate="webhook", url=url, timeout_s=timeout_s), ABOUT)
+
+
+class TestWebhookCheck(CheckContract):
+    @pytest.fixture
+    def check(self, hook: Server) -> WebhookCheck:
+        return check(hook)
+
+    @pytest.fixture
+    def spoil(self, hook: Server) -> Callable[[], None]:
+        return lambda: setattr(hook, "status", 409)
+
+    @pytest.fixture
+    def cut(self, hook: Server) -> Callable[[], None]:
+        return hook.server_close
 
 
 def test_it_is_told_where_the_rollout_stands(hook: Server) -> None:

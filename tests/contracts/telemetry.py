@@ -103,6 +103,25 @@ class TelemetryContract:
         after = telemetry.read(Slot.GREEN)
         assert len({_bounds(reading.arms[arm]) for reading in (before, after) for arm in Arm}) == 1
 
+    def test_what_reached_an_arm_with_copies_is_no_less_than_what_its_users_asked(
+        self, telemetry: Telemetry, end_request: EndRequest
+    ) -> None:
+        for outcome in (Outcome.ANSWERED, Outcome.SERVER_ERROR):
+            end_request(Slot.GREEN, outcome)
+        reading = telemetry.read(Slot.GREEN)
+        for arm, counters in (reading.mirrored or reading.arms).items():
+            assert counters.requests >= reading.arms[arm].requests
+            assert counters.failures >= reading.arms[arm].failures
+            assert _bounds(counters) == _bounds(reading.arms[arm])
+
+    def test_answers_are_cumulative_and_named_by_the_life_of_their_server(self, telemetry: Telemetry) -> None:
+        first, second = telemetry.read(Slot.GREEN), telemetry.read(Slot.GREEN)
+        assert set(first.answers) == set(second.answers)
+        for arm, answers in second.answers.items():
+            assert answers.epoch == first.answers[arm].epoch
+            assert list(answers.scores) == sorted(answers.scores)
+            assert 0 <= answers.loss <= answers.labels
+
     def test_a_restart_is_another_epoch_and_no_difference_is_taken_across_it(
         self, telemetry: Telemetry, restart: Callable[[], None]
     ) -> None:

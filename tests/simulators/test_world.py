@@ -6,10 +6,18 @@ from collections.abc import Callable
 
 import pytest
 
+from coalmine.rollout.gates import Verdict
+from tests.contracts.check import CheckContract
 from tests.contracts.reconciler import ReconcilerContract
 from tests.contracts.router import RouterContract
 from tests.contracts.telemetry import EndRequest, Outcome, TelemetryContract
-from tests.simulators.world import SimulatedReconciler, SimulatedRouter, SimulatedTelemetry, World
+from tests.simulators.world import (
+    SimulatedCheck,
+    SimulatedReconciler,
+    SimulatedRouter,
+    SimulatedTelemetry,
+    World,
+)
 
 
 @pytest.fixture
@@ -65,3 +73,17 @@ class TestSimulatedTelemetry(TelemetryContract):
     @pytest.fixture
     def cut(self, telemetry: SimulatedTelemetry) -> Callable[[], None]:
         return lambda: setattr(telemetry, "error", "cut")
+
+
+class TestSimulatedCheck(CheckContract):
+    @pytest.fixture
+    def check(self) -> SimulatedCheck:
+        return SimulatedCheck()
+
+    @pytest.fixture
+    def spoil(self, check: SimulatedCheck) -> Callable[[], None]:
+        return lambda: setattr(check, "says", Verdict.FAIL)
+
+    @pytest.fixture
+    def cut(self, check: SimulatedCheck) -> Callable[[], None]:
+        return lambda: setattr(check, "says", Verdict.ERROR)
