@@ -10,7 +10,18 @@ import http.client
 import socket
 import threading
 import weakref
+from collections import defaultdict
 from dataclasses import dataclass
+
+# Envoy answers its admin requests in one thread. A hundred rollouts that ask it at once would each wait
+# longer than they may, ask again, and so keep it from ever answering anybody: the rest waits here, for its
+# turn, and its time begins with that.
+AT_ONCE = 4
+
+_turns: defaultdict[str, threading.BoundedSemaphore] = defaultdict(
+    lambda: threading.BoundedSemaphore(AT_ONCE)
+)
+_turns_lock = threading.Lock()
 
 
 class Unreachable(Exception):
@@ -35,6 +46,8 @@ class Endpoint:
         self._http = http.client.HTTPConnection(address, timeout=timeout_s)
         self._connections = 0
         self._lock = threading.Lock()
+        with _turns_lock:
+            self._turn = _turns[address]
         weakref.finalize(self, self._http.close)
 
     def get(self, path: str) -> Answer:
@@ -42,7 +55,7 @@ class Endpoint:
         Raises:
             Unreachable: no answer, or one that is none.
         """
-        with self._lock:
+        with self._lock, self._turn:
             if self._http.sock is not None:
                 try:
                     return self._ask(path)

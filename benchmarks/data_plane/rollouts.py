@@ -22,6 +22,7 @@ from coalmine.manifest import Trigger
 from coalmine.reconcilers.process_files import ProcessSpec
 from coalmine.rollout.ports import TrafficSplit
 from coalmine.rollout.runner import Ports
+from coalmine.rollout_spec import GateSpec
 from coalmine.settings import Environment
 from coalmine.slots import Slot, SlotRelease, Slots
 from coalmine.wiring import Adapters, Endpoints, SystemClock, adapters
@@ -40,8 +41,8 @@ class DataPlane:
     settings: Environment
     top: Path
 
-    def ports(self, model: str, servers: Mapping[Slot, Server]) -> Adapters:
-        """What a rollout of `model` acts on, its servers being `servers`."""
+    def ports(self, model: str, servers: Mapping[Slot, Server], gates: Sequence[GateSpec] = ()) -> Adapters:
+        """What a rollout of `model` with `gates` acts on, its servers being `servers`."""
         return adapters(
             self.settings,
             model,
@@ -53,6 +54,7 @@ class DataPlane:
                 slots={slot: server.port for slot, server in servers.items()},
                 serve=lambda slot, _: _process(model, servers[slot]),
             ),
+            gates,
         )
 
     def begin(self, model: str, stages: Sequence[int], now_s: float) -> Path:

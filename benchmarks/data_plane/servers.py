@@ -15,6 +15,7 @@ import random
 import signal
 import socket
 import sys
+import time
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, cast
@@ -72,6 +73,7 @@ class _Listening:
         self.listener: asyncio.Server | None = None
         self.connections: set[_Connection] = set()
         self.requests = 0
+        self.started_s = time.time()
 
     async def listen(self) -> None:
         loop = asyncio.get_running_loop()
@@ -159,16 +161,18 @@ _ANSWER = b'{"outputs": [{"name": "probability", "shape": [1], "datatype": "FP64
 
 
 def _metrics(at: _Listening) -> bytes:
-    """The scores' histogram as a model server tells it; every answer here is 0.5."""
+    """What the telemetry reads of a model server's: scores, all of them 0.5 here, and losses."""
     fixed = f'model_name="m",slot="{at.server.slot}"'
-    bounds = [round(0.05 * step, 2) for step in range(1, 21)]
+    bounds = [*(str(round(0.05 * step, 2)) for step in range(1, 21)), "+Inf"]
     lines = [
-        f'coalmine_probability_bucket{{{fixed},le="{bound}"}} {at.requests if bound >= 0.5 else 0}'
+        f'coalmine_score_bucket{{{fixed},le="{bound}"}} {at.requests if float(bound) >= 0.5 else 0}'
         for bound in bounds
     ]
     lines += [
-        f'coalmine_probability_bucket{{{fixed},le="+Inf"}} {at.requests}',
-        f"coalmine_probability_count{{{fixed}}} {at.requests}",
+        f"coalmine_score_count{{{fixed}}} {at.requests}",
+        f"coalmine_loss_count{{{fixed}}} 0",
+        f"coalmine_loss_sum{{{fixed}}} 0",
+        f"coalmine_started_seconds{{{fixed}}} {at.started_s}",
         "",
     ]
     return "\n".join(lines).encode()

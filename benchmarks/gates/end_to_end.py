@@ -206,7 +206,7 @@ class _Stage:
     def drive(self, model: str, halting: threading.Event) -> None:
         began_s = time.monotonic()
         case = self.cases[model]
-        chosen = self.plane.ports(model, case.servers(self.plane))
+        chosen = self.plane.ports(model, case.servers(self.plane), ROLLOUT.gates)
         try:
             chosen.reconciler.reconcile(at_rest(model))
             _await_ready(chosen.reconciler)

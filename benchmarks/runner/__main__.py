@@ -15,12 +15,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks.data_plane.rollouts import DataPlane, data_plane, to_stable
 from benchmarks.data_plane.servers import Server, command
 from benchmarks.data_plane.users import users_of
 from benchmarks.runner.fleet import Cost, Work
 from benchmarks.table import Figure, report
 from coalmine.local.port_book import free_port
+from coalmine.local.supervisor import PROXY
 from coalmine.reconcilers.process_files import (
     ProcessFolder,
     ProcessHealth,
@@ -49,13 +52,13 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="coalmine-runner-") as folder:
-        cost = measure(Path(folder), asked.rollouts, asked.seconds, profile=asked.profile)
+        cost, envoy_share = measure(Path(folder), asked.rollouts, asked.seconds, profile=asked.profile)
     if cost.profile:
         print(cost.profile)
-    return report(figures(cost, asked.rollouts), asked.out, {"cost": asdict(cost)})
+    return report(figures(cost, envoy_share, asked.rollouts), asked.out, {"cost": asdict(cost)})
 
 
-def figures(cost: Cost, rollouts: int) -> list[Figure]:
+def figures(cost: Cost, envoy_share: float, rollouts: int) -> list[Figure]:
     share = 100 * cost.cpu_s / cost.elapsed_s
     megabyte = 1024 * 1024
     more = (cost.rss - cost.rss_idle) / megabyte
@@ -66,6 +69,9 @@ def figures(cost: Cost, rollouts: int) -> list[Figure]:
         Figure("ticks, of those due", 100 * cost.ticks / due, "%", at_least=95),
         Figure("a tick, waiting included", cost.tick_ms, "ms"),
         Figure("ticks late, 99th percentile", cost.late_p99_s, "s", at_most=POLL_S),
+        Figure(
+            "Envoy meanwhile", 100 * envoy_share, "% of a core", note="users' requests are a small part of it"
+        ),
         Figure("memory, all of it", cost.rss / megabyte, "MiB"),
         Figure("memory for 10 rollouts", more * 10 / rollouts, "MiB"),
         Figure(
@@ -74,7 +80,8 @@ def figures(cost: Cost, rollouts: int) -> list[Figure]:
     ]
 
 
-def measure(folder: Path, rollouts: int, seconds: float, *, profile: bool) -> Cost:
+def measure(folder: Path, rollouts: int, seconds: float, *, profile: bool) -> tuple[Cost, float]:
+    """And Envoy's share of a core, from the beginning of the rollouts to their end."""
     models = [f"model-{number:03}" for number in range(rollouts)]
     with data_plane(folder) as plane, users_of(plane.stack.address) as users:
         servers = _servers(models)
@@ -85,6 +92,8 @@ def measure(folder: Path, rollouts: int, seconds: float, *, profile: bool) -> Co
             work = _work(plane, folder, servers, seconds, profile=profile)
             path = folder / "work.json"
             path.write_text(json.dumps(asdict(work)))
+            envoy = _process_of(plane, PROXY)
+            before_s, started_s = sum(envoy.cpu_times()[:2]), time.monotonic()
             ran = subprocess.run(
                 [sys.executable, "-m", "benchmarks.runner.fleet", str(path)],
                 stdout=subprocess.PIPE,
@@ -92,7 +101,13 @@ def measure(folder: Path, rollouts: int, seconds: float, *, profile: bool) -> Co
                 check=True,
                 timeout=WARM_UP_S + seconds + 120,
             )
-    return Cost(**json.loads(ran.stdout))
+            envoy_share = (sum(envoy.cpu_times()[:2]) - before_s) / (time.monotonic() - started_s)
+    return Cost(**json.loads(ran.stdout)), envoy_share
+
+
+def _process_of(plane: DataPlane, name: str) -> psutil.Process:
+    (process,) = [each for each in plane.stack.processes() if each.name == name]
+    return psutil.Process(process.pid)
 
 
 def _servers(models: list[str]) -> dict[str, dict[Slot, Server]]:

@@ -97,7 +97,7 @@ def measure(work: Work) -> Cost:
             slots=ports,
             serve=lambda slot, _: specs[slot],
         )
-        chosen = adapters(Environment(), model, TIMEOUT_S, endpoints)
+        chosen = adapters(Environment(), model, TIMEOUT_S, endpoints, plan.gates)
         real = rollout_ports(chosen, Path(work.folders[model]))
         ports_of_mine = replace(watched(real, mine), clock=FleetClock(halting, mine))
         if work.profile and len(profiles) < PROFILED:
