@@ -16,6 +16,7 @@ STARTED_S = time.time()
 NAME = sys.argv[2]
 served: list[dict[str, object]] = []
 labels: list[str] = []
+asked: list[str] = []
 
 
 def answer(path: str, query: str, fields: dict[str, str], peer: int) -> str:
@@ -36,7 +37,17 @@ def answer(path: str, query: str, fields: dict[str, str], peer: int) -> str:
     if path.endswith("/feedback"):
         labels.append(request_id)
     cookie = fields.get("cookie", "")
-    return json.dumps({"slot": NAME, "connection": peer, "path": path, "id": request_id, "cookie": cookie})
+    asked.append(request_id)
+    return json.dumps(
+        {
+            "slot": NAME,
+            "connection": peer,
+            "path": path,
+            "id": request_id,
+            "cookie": cookie,
+            "asked": len(asked),
+        }
+    )
 
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

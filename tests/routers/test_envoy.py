@@ -231,3 +231,17 @@ def edit_weights(stack: LocalStack, weights: dict[str, int]) -> None:
                 {"name": name, "weight": weight} for name, weight in weights.items()
             ]
     replace_json(path, content)
+
+
+@pytest.mark.usefixtures("served")
+def test_a_user_cannot_have_a_failure_tried_again_or_the_timeout_changed(
+    router: EnvoyRouter, user: User
+) -> None:
+    """Envoy takes orders from headers of whom it holds for one of its own."""
+    router.set_split(TrafficSplit.all_to(Slot.BLUE))
+    own = {"x-forwarded-for": "10.0.0.1"}
+    orders = {"x-envoy-retry-on": "5xx,reset", "x-envoy-max-retries": "3"}
+    before = int(user.ask("500", {**own, **orders})[1]["asked"])
+    assert user.ask("500", {**own, **orders})[1]["asked"] == before + 1
+    assert user.ask("", {**own, "x-envoy-upstream-rq-timeout-ms": "1"})[0] == 200
+    assert user.ask("slow", {**own, "x-envoy-upstream-rq-timeout-ms": "20000"})[0] == 504
