@@ -172,6 +172,11 @@ USERS: dict[str, Any] = {"header": "x-group", "value": "beta"}
             {"gates": [{"gate": "errors", "dry_run": True}]}, "at least one gate that is no", id="all dry"
         ),
         pytest.param({"gates": [{"gate": "errors"}] * 2}, "two gates are called `errors`", id="one name"),
+        pytest.param(
+            {"gates": [{"gate": "agreement"}, {"gate": "agreement", "name": "close", "tolerance": 0.01}]},
+            "compared once, by one `tolerance`",
+            id="two tolerances",
+        ),
         pytest.param({"gates": [{"gate": "agreement"}]}, "without a shadow stage", id="agreement"),
         pytest.param(
             {"shadow": {}, "gates": [{"gate": "quality"}]}, "asks nothing in its shadow stage", id="shadow"
