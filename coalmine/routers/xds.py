@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from coalmine.durable import replace_json
+import orjson
+
+from coalmine.durable import replace_bytes
 from coalmine.errors import MachineUnready, RouteConflict, RouterUnavailable
 from coalmine.rollout.ports import TrafficSplit
 from coalmine.routers.routes import cluster_name, cookies_given, is_of, model_of, routes_of
@@ -180,7 +182,9 @@ def _read(path: Path) -> Versioned:
 def _write(path: Path, resources: list[Json]) -> None:
     version = secrets.token_hex(8)
     # Envoy looks at what is moved into the folder, not at what is being written there.
-    replace_json(path, {"version_info": version, "resources": resources})
+    # By orjson: Python's own indenting takes half a second with a hundred models, and orjson milliseconds.
+    content = {"version_info": version, "resources": resources}
+    replace_bytes(path, orjson.dumps(content, option=orjson.OPT_INDENT_2))
 
 
 def _unreadable(path: Path) -> RouteConflict:
