@@ -9,6 +9,9 @@ one that the user gave up waiting for not at all, and their histogram lags behin
 There are two such histograms, of users' requests and of copies: a copy passes a listener of its own
 (`coalmine.routers.routes`), with the same log. Label feedback, metadata and the requests of testers
 are noted in neither.
+
+A request that is never answered is noted when the model's timeout ends it, so what was sent and not yet
+counted is at most that old. What was under way when Envoy itself died is not known.
 """
 
 from __future__ import annotations
