@@ -74,7 +74,7 @@ def _run(seed: int, *, is_quick: bool, out: Path) -> int:
 
 def _on_edge(seed: int, *, is_quick: bool) -> dict[str, tuple[int, int]]:
     """Alarms and runs of candidates on a null's edge, by name."""
-    runs, rates = (200, boundary.BASE_RATES[1:2]) if is_quick else (2_000, boundary.BASE_RATES)
+    runs, rates = (100, boundary.BASE_RATES[1:2]) if is_quick else (2_000, boundary.BASE_RATES)
     return {
         f"{name}, {100 * base:g} %, {boundary.LOOKS:,} looks": (
             boundary.alarms(question, null, base, runs, seed),

@@ -56,7 +56,7 @@ class Runs:
 
 
 FULL = Runs(good=500, worse=500, doubled=200, other=150, peers=2_000)
-QUICK = Runs(good=16, worse=50, doubled=6, other=8, peers=400)
+QUICK = Runs(good=10, worse=40, doubled=4, other=6, peers=150)
 
 
 def base_name(base: tuple[float, float]) -> str:
