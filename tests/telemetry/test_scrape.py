@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
@@ -261,6 +263,25 @@ def test_copies_are_counted_by_the_same_durations(
     within = dict(counted[Arm.CANDIDATE].durations)
     assert (within[0.3], within[10.0]) == (3, 4)
     assert dict(counted[Arm.STABLE].durations)[0.3] == 4
+
+
+def test_a_slow_upload_and_one_that_is_given_up_count_alike_for_both(
+    stack: LocalStack, telemetry: ScrapeTelemetry, router: TrafficRouter
+) -> None:
+    router.set_split(MIRROR)
+    host, _, port = stack.address.rpartition(":")
+    half = b"POST /v2/models/m/infer HTTP/1.1\r\nhost: m\r\ncontent-length: 10\r\n\r\n12345"
+    with socket.create_connection((host, int(port))) as user:
+        user.sendall(half)
+        time.sleep(0.35)
+        user.sendall(b"67890")
+        assert user.recv(100).startswith(b"HTTP/1.1 200")
+        user.sendall(half)
+        time.sleep(0.1)
+    assert mirrored(telemetry, 2) == {Arm.STABLE: (2, 1), Arm.CANDIDATE: (2, 1)}
+    counted = telemetry.read(Slot.GREEN).mirrored
+    assert counted is not None
+    assert [dict(counted[arm].durations)[0.3] for arm in Arm] == [1, 1]  # the slow one took longer
 
 
 def test_no_copy_is_lost_while_the_candidate_hangs(
