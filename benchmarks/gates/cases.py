@@ -55,7 +55,7 @@ class Runs:
     peers: int
 
 
-FULL = Runs(good=500, worse=500, doubled=200, other=150, peers=2_000)
+FULL = Runs(good=300, worse=300, doubled=150, other=100, peers=1_000)
 QUICK = Runs(good=10, worse=40, doubled=4, other=6, peers=150)
 
 
