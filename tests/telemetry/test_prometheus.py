@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from coalmine.settings import PrometheusSettings
 from coalmine.telemetry.prometheus import Fault, Prometheus, QueryFailed, number_in
@@ -217,6 +224,49 @@ def test_a_file_without_certificates_is_said(tmp_path: Path) -> None:
     settings = PrometheusSettings(url="https://127.0.0.1:1", ca_file=tmp_path / "ca.pem")
     with pytest.raises(QueryFailed, match="holds no certificates"):
         Prometheus(settings).ask("up")
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Of 127.0.0.1, signed by itself; its key is in the same file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test's Prometheus")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem, private = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    path = tmp_path / "certificate.pem"
+    path.write_bytes(
+        key.private_bytes(pem, private, serialization.NoEncryption()) + certificate.public_bytes(pem)
+    )
+    return path
+
+
+def test_a_server_with_a_certificate_of_ones_own_is_trusted_by_its_ca_file_alone(
+    server: Recording, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    monkeypatch.setenv("PROMETHEUS_TOKEN", "secret")
+    url = server.url.replace("http:", "https:")
+    trusted = PrometheusSettings(url=url, ca_file=certificate, token_env="PROMETHEUS_TOKEN")
+    assert Prometheus(trusted).ask("up") == 1
+    unknown = PrometheusSettings(url=url, token_env="PROMETHEUS_TOKEN")
+    with pytest.raises(QueryFailed, match="certificate verify failed") as caught:
+        Prometheus(unknown).ask("up")
+    assert caught.value.fault is Fault.UNREACHABLE
+    assert len(server.headers) == 1
 
 
 @pytest.mark.parametrize(
