@@ -139,9 +139,8 @@ def restore(serving: ServingEnvironment, spec: ModelSpec, slots: Slots) -> None:
     assert slots.stable is not None
     chosen = serving.adapters(spec)
     chosen.reconciler.reconcile(slots)
-    at_rest = TrafficSplit.all_to(slots.stable)
-    if chosen.router.observed_split() != at_rest:
-        chosen.router.set_split(at_rest)
+    # Whatever another hand made of the route.
+    chosen.router.set_split(TrafficSplit.all_to(slots.stable))
 
 
 def _wanted(workspace: Workspace, model: str, version: str | None) -> Release:

@@ -289,3 +289,10 @@ def test_an_edit_that_is_another_split_is_seen_as_it_is(stack: LocalStack, route
     router.set_split(TrafficSplit({Slot.BLUE: 100, Slot.GREEN: 0}, match=match, match_to=Slot.GREEN))
     edit(stack, lambda routes: routes.remove(route_called(routes, "(matched users of m)")))
     eventually(lambda: router.observed_split() == TrafficSplit.all_to(Slot.BLUE), "the edit is observed")
+
+
+def test_what_another_hand_left_is_gone_with_the_next_split(stack: LocalStack, router: EnvoyRouter) -> None:
+    router.set_split(TrafficSplit.all_to(Slot.BLUE))
+    edit(stack, lambda routes: route_called(routes, "m")["route"].update(retry_policy={"retry_on": "5xx"}))
+    router.set_split(TrafficSplit.all_to(Slot.BLUE))
+    assert router.observed_split() == TrafficSplit.all_to(Slot.BLUE)
