@@ -126,7 +126,12 @@ class ScrapeTelemetry:
         Envoy counts admin requests when they begin, and, among what it gathers, when they end. So
         once it has gathered the end of `first`, it has gathered all that came before.
         """
-        begun = int(first.body.rpartition(b":")[2])
+        try:
+            begun = int(first.body.rpartition(b":")[2])
+        except ValueError as error:
+            raise TelemetryUnavailable(
+                f"What answers on {self._admin.address} has no count of its requests: is that Envoy?"
+            ) from error
         self._get(_ADMIN_BEGUN)  # at which Envoy gathers; the next request shows it
         deadline = time.monotonic() + GATHERED_WITHIN_S
         while True:

@@ -49,6 +49,11 @@ def test_the_model_servers_own_exposition_is_read() -> None:
         pytest.param(metrics(loss="NaN"), "no measurement", id="NaN"),
         pytest.param(metrics(rows=2, low=3), "no histogram", id="not cumulative"),
         pytest.param(metrics() + metrics().replace("blue", "green"), "several|2 series", id="two models"),
+        pytest.param(
+            metrics() + 'coalmine_score_bucket{le="0.5",slot="green"} 1.0\n',
+            "several series",
+            id="two histograms",
+        ),
         pytest.param("coalmine_loss_count 1\ncoalmine_loss_sum 1\n", "no histogram", id="no scores"),
     ],
 )
