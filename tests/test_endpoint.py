@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from coalmine.endpoint import Endpoint, Unreachable
+from coalmine.endpoint import AT_ONCE, Endpoint, Unreachable
 from tests.telemetry.told import telling
 
 Serve = Callable[[socket.socket], None]
@@ -101,3 +104,34 @@ def test_nobody_listening_is_out_of_reach() -> None:
     endpoint = Endpoint(address, timeout_s=5)
     with pytest.raises(Unreachable, match="refused"):
         endpoint.get("/")
+
+
+def test_many_who_ask_one_server_wait_for_their_turn_and_their_time_begins_with_it() -> None:
+    asking, most = 0, 0
+    lock = threading.Lock()
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            nonlocal asking, most
+            with lock:
+                asking += 1
+                most = max(most, asking)
+            time.sleep(0.1)
+            with lock:
+                asking -= 1
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """No news."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"127.0.0.1:{server.server_address[1]}"
+        # Together they take longer than one may wait for its answer.
+        with ThreadPoolExecutor(40) as pool:
+            answers = list(pool.map(lambda _: Endpoint(address, timeout_s=0.9).get("/"), range(40)))
+        server.shutdown()
+    assert [answer.status for answer in answers] == [200] * 40
+    assert most == AT_ONCE
