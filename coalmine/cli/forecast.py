@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from coalmine.rollout.plan import StageKind
+
 if TYPE_CHECKING:
     from coalmine.operations.plan import Forecast
     from coalmine.rollout.foresight import Foreseen
@@ -19,6 +21,8 @@ def in_words(forecast: Forecast) -> Iterator[str]:
         f"{forecast.model} in {forecast.environment}: {users.requests_per_s:,.3g} requests per second, "
         f"{users.error_rate:.2%} of them fail ({forecast.source})."
     )
+    if any(stage.stage.kind is StageKind.USERS for stage in foreseen.stages):
+        yield f"Taken to be chosen: {users.chosen:.1%} of the requests (--chosen-share says otherwise)."
     yield ""
     yield f"  {'stage':<14}{'median':>9}{'9 of 10':>10}  convinced last   rules out a candidate worse by"
     for stage in foreseen.stages:

@@ -49,10 +49,10 @@ def _lines(model: ModelStatus) -> Iterator[str]:
 
 
 def _rollout_lines(model: str, rollout: RolloutStatus) -> Iterator[str]:
-    newest = rollout.newest.sentence if rollout.newest else "starting"
-    yield f"  rollout of {rollout.candidate}: {newest}"
-    if rollout.waits_for and rollout.waits_for != newest:
-        yield f"  {rollout.situation}: {rollout.waits_for}"
+    if rollout.waits_for:
+        yield f"  rollout of {rollout.candidate}, {rollout.situation}: {rollout.waits_for}"
+    else:
+        yield f"  rollout of {rollout.candidate}: {rollout.newest.sentence if rollout.newest else 'starting'}"
     if rollout.runner_alive:
         yield from (f"    {step.command:<44} {step.effect}" for step in rollout.next)
     else:
@@ -97,6 +97,9 @@ def plan(
     error_rate: Annotated[
         float | None, typer.Option(min=0, max=0.5, help="The share of requests that fails on stable.")
     ] = None,
+    chosen_share: Annotated[
+        float, typer.Option(min=0.001, max=0.999, help="Strategy ab: of requests by the chosen users.")
+    ] = 0.1,
     as_json: AsJson = False,
 ) -> None:
     """Say before a rollout what its gates will be able to see at this traffic, from simulated rollouts."""
@@ -110,6 +113,7 @@ def plan(
         quiet_if(as_json=True),
         requests_per_s=requests_per_s,
         error_rate=error_rate,
+        chosen_share=chosen_share,
     )
     print_json(found) if as_json else say("\n".join(in_words(found)))
 

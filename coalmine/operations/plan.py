@@ -63,9 +63,11 @@ def plan(
     *,
     requests_per_s: float | None = None,
     error_rate: float | None = None,
+    chosen_share: float = 0.1,
 ) -> Forecast:
     """
     requests_per_s, error_rate: instead of what is measured or recorded.
+    chosen_share: of the requests, by users whom the strategy ab chooses; nobody measures it before.
 
     Raises:
         NotFound: no such model or environment.
@@ -75,6 +77,7 @@ def plan(
     spec = load_model_spec(workspace.top, model)
     serving = ServingEnvironment(workspace, environment)
     users, source = _users(workspace, serving, spec, tell, requests_per_s, error_rate)
+    users = replace(users, chosen=chosen_share)
     dispersion = dispersions(workspace.top, model, spec.rollout.gates)
     planned = Plan.of(spec.rollout, spec.serving.timeout_s, dispersion)
     tell("Simulating rollouts ...")
