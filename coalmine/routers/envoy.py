@@ -83,15 +83,20 @@ class EnvoyRouter:
         answer = self._get(f"/stats?filter=^{SUBSCRIPTION}.(update_success|version_text)$")
         taken_up = (answer.connection, answer.body)
         if taken_up != self._taken_up:
-            dump = orjson.loads(self._get("/config_dump?resource=dynamic_route_configs").body)
-            hosts = [
-                host
-                for config in dump.get("configs", [])
-                for host in config.get("route_config", {}).get("virtual_hosts", [])
-            ]
-            self._routes = [route for host in hosts for route in host.get("routes", [])]
+            self._routes = self._dumped_routes()
             self._taken_up = taken_up
         return self._routes
+
+    def _dumped_routes(self) -> list[dict[str, Any]]:
+        try:
+            dump = orjson.loads(self._get("/config_dump?resource=dynamic_route_configs").body)
+            configs = [each.get("route_config", {}) for each in dump.get("configs", [])]
+        except (ValueError, AttributeError) as error:
+            raise RouterUnavailable(
+                f"What answers on {self._admin.address} does not say its routes: is that Envoy?"
+            ) from error
+        hosts = [host for config in configs for host in config.get("virtual_hosts", [])]
+        return [route for host in hosts for route in host.get("routes", [])]
 
     def _updates_refused(self, subscription: str) -> str:
         return self._stat(f"{subscription}.update_rejected")

@@ -1,8 +1,9 @@
 """How often the two slots answer the same request differently, while requests are copied.
 
 Each model server remembers what it answered, by request id, and tells what is new
-(`GET /served?after=N`). A copy has the id of its original, so the two answers are
-joined here. A request that one of the two did not answer is not compared: the proxy counts its failure.
+(`GET /served?after=N`). A copy has the id of its original, so the two answers are joined here. A request
+that one of the two did not answer is not compared: the proxy counts its failure. Neither is one whose
+label came before it was read: a server does not tell it any more.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from coalmine.rollout.evidence import Pairs
 from coalmine.slots import Slot
 from coalmine.telemetry.answers import LARGEST_ANSWER, SERVER_TIMEOUT_S
 
-WAITING = 50_000  # answers of one slot whose other has not come; the oldest are given up
+# Answers of one slot whose other has not come; the oldest are given up. Where a part of the requests is
+# copied, the others wait in vain: a few MB for each rollout.
+WAITING = 20_000
 
 Scores = tuple[float, ...]
 
@@ -53,13 +56,13 @@ class ServedPairs:
         return Pairs(self._epoch, self._compared, self._different)
 
     def _compare(self) -> None:
-        blue, green = (self._served[slot].waiting for slot in Slot)
-        for request_id in [each for each in blue if each in green]:
-            one, other = blue.pop(request_id), green.pop(request_id)
+        fewer, more = sorted((self._served[slot].waiting for slot in Slot), key=len)
+        for request_id in [each for each in fewer if each in more]:
+            one, other = fewer.pop(request_id), more.pop(request_id)
             if one is not None and other is not None:
                 self._compared += 1
                 self._different += differ(one, other, self._tolerance)
-        for waiting in (blue, green):
+        for waiting in (fewer, more):
             for request_id in list(islice(waiting, max(0, len(waiting) - WAITING))):
                 del waiting[request_id]
 
