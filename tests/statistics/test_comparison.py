@@ -242,3 +242,14 @@ def test_a_small_arm_has_small_bursts_and_a_mirrored_one_has_whole_ones():
     assert kept(small, 0.05) > 0.25
     assert 0.1 < kept(half, 0.5) < 0.25
     assert 0.05 < kept(half, 0.5, mirrored=True) < 0.12
+
+
+def test_what_an_earlier_stage_has_proved_does_not_count_in_the_next():
+    poll = one_event(100, 0, 900, 4)
+    proved = comparison(margin=0.05, history=one_event(0, 0, 10_000, 50))
+    for _ in range(5):
+        proved = proved.with_poll(poll, 0.1)
+    assert proved.log_e_promote > math.log(20)
+    next_stage = proved.for_stage(0.05).with_poll(poll, 0.1)
+    assert next_stage.log_e_promote < proved.log_e_promote / 3
+    assert next_stage.promote.polls == 1
