@@ -198,4 +198,5 @@ def _gate_to_json(reading: GateReading) -> Json:
         **({} if reading.asked else {"asked": False}),
         **({"dry_run": True} if reading.dry_run else {}),
         **({"numbers": dict(reading.numbers)} if reading.numbers else {}),
+        **({"stake": reading.stake} if reading.stake != 1 else {}),
     }

@@ -93,14 +93,14 @@ class TwoArmCounts:
 # What the candidate's rate is bet to be: times the null's edge, so that small and total failures are both
 # found soon; or times stable's rate. A plug-in estimate joins them. The more likely a rate and the more
 # users it costs, the larger the share of the wealth that bets on it, the plug-in's last.
-_ROLL_BACK_BETS = np.array([1.5, 2.5, 5.0, 12.0, 40.0])
-_ROLL_BACK_SHARES = np.array([1, 1, 2, 2, 1, 1]) / 8
+_ROLL_BACK_BETS = np.array([1.5, 4.0, 10.0, 40.0])
+_ROLL_BACK_SHARES = np.array([1, 4, 4, 2, 1]) / 12
 _PROMOTE_BETS = np.array([0.6, 0.85, 1.0, 1.1])
 _PROMOTE_SHARES = np.array([1, 2, 4, 1, 1]) / 9
 
 # A fault may start late: this share of the roll-back wealth bets from the first poll, the
 # rest joins later, 1 / (j (j + 1)) of it at start j.
-_FIRST_SHARE = 0.75
+_FIRST_SHARE = 0.8
 _LATE_SHARE = 1 - _FIRST_SHARE
 
 # A plug-in estimate of the candidate's rate weighs stable's like this many requests.

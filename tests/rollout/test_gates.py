@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from coalmine.errors import IntegrityError
 from coalmine.rollout.evidence import ArmCounts, Counters, Poll
 from coalmine.rollout.gates import Gate, GateReading, Verdict
-from coalmine.rollout.gates.combine import mean_log_e, ruling, verdict
+from coalmine.rollout.gates.combine import judged, mean_log_e, ruling, verdict
 from coalmine.rollout.gates.errors import ErrorsGate
 from coalmine.rollout.gates.latency import LatencyGate
 from coalmine.statistics.eprocess import Null
@@ -388,6 +388,19 @@ class TestVerdict:
         assert ruling([check], last=False).verdict is expected
         assert ruling([check, reading("a", 99.9, 30)], last=False).verdict is not Verdict.PASS
         assert ruling([check, reading("a", 100.1, 30)], last=False).verdict is Verdict.FAIL
+
+    def test_a_gate_counts_by_its_stake_and_all_stakes_come_to_a_mean(self):
+        def pair(errors: float, latency: float) -> list[GateReading]:
+            return [replace(reading("errors", errors, 30), stake=3.0), reading("latency", latency, 30)]
+
+        assert ruling(pair(133.5, 0.01), last=False).verdict is Verdict.FAIL
+        assert ruling(pair(133.1, 0.01), last=False).verdict is Verdict.INCONCLUSIVE
+        assert ruling(pair(0.01, 400.1), last=False).verdict is Verdict.FAIL
+        assert ruling(pair(0.01, 399.1), last=False).verdict is Verdict.INCONCLUSIVE
+        # Each at the most that its null lets it expect: no stake makes the mean expect more.
+        assert mean_log_e(pair(1, 1)) == pytest.approx(0)
+        verdicts = [each.verdict for each in judged(pair(133.5, 399.0), last=False)]
+        assert verdicts == [Verdict.FAIL, Verdict.INCONCLUSIVE]
 
     def test_enormous_evidence_is_no_trouble(self):
         huge = GateReading("a", 1e6, -1e6, 1.0, 0.0, "all failed")

@@ -248,7 +248,7 @@ def test_the_wealth_that_has_not_joined_survives_any_loss(polls_per_start):
     for _ in range(60):
         poll = one_event(10_000, 0, 10_000, 5_000)
         process, past = process.with_poll(poll, 0.5, past), past + poll
-    assert process.log_e >= math.log(0.25 / (60 // polls_per_start + 1)) - 1e-12
+    assert process.log_e >= math.log(0.2 / (60 // polls_per_start + 1)) - 1e-12
 
 
 @settings(max_examples=60, deadline=None)

@@ -38,6 +38,7 @@ class GateReading:
     asked: whether this stage asks it. What it showed against the candidate before counts all the same.
     dry_run: it is measured and told, and decides nothing.
     numbers: what else there is to show.
+    stake: its weight in the mean of all gates' roll-back evidence, fixed beforehand.
     """
 
     gate: str
@@ -51,6 +52,7 @@ class GateReading:
     asked: bool = True
     dry_run: bool = False
     numbers: Mapping[str, float] = field(default_factory=dict)
+    stake: float = 1.0
 
 
 class Gate(Protocol):

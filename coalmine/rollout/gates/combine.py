@@ -1,7 +1,7 @@
 """From the readings of all gates to one verdict on the stage.
 
-Roll back when the mean of the gates' e-values reaches 100: a mean of e-values is an e-value, so
-a candidate that no gate's null condemns is rolled back with probability 1 % at most, over all
+Roll back when the mean of the gates' e-values, by stakes that are fixed, reaches 100: such a mean is
+an e-value, so a candidate that no gate's null condemns is rolled back with probability 1 % at most, over all
 gates, stages and polls. Go on only when every gate, by itself, has ruled out that the candidate is
 worse than the margin, and none suspects it: a test of all together needs no correction.
 """
@@ -76,16 +76,18 @@ def ruling(readings: Sequence[GateReading], last: bool) -> Ruling:
 
 def judged(readings: Sequence[GateReading], last: bool) -> tuple[GateReading, ...]:
     """Each reading with the verdict that follows from it alone, as one of so many gates."""
-    gates = sum(r.by_evidence and not r.dry_run for r in readings)
-    return tuple(replace(r, verdict=_verdict(r, max(gates, 1), last)) for r in readings)
+    stakes = sum(r.stake for r in readings if r.by_evidence and not r.dry_run)
+    return tuple(
+        replace(r, verdict=_verdict(r, stakes + r.stake if r.dry_run else stakes, last)) for r in readings
+    )
 
 
-def _verdict(reading: GateReading, gates: int, last: bool) -> Verdict:
+def _verdict(reading: GateReading, stakes: float, last: bool) -> Verdict:
     if reading.verdict is not None:
         return reading.verdict
     if not _is_measured(reading):
         return Verdict.ERROR
-    if reading.log_e_roll_back - math.log(gates) >= math.log(ROLL_BACK_E):
+    if reading.log_e_roll_back + math.log(reading.stake / stakes) >= math.log(ROLL_BACK_E):
         return Verdict.FAIL
     suspects = reading.log_e_roll_back >= math.log(SUSPICION_E)
     convinced = reading.log_e_promote >= math.log(_needed(last))
@@ -101,7 +103,7 @@ def _roll_back(deciding: Sequence[GateReading]) -> Ruling | None:
     if not known:
         return None
     # A gate without a number counts as an e-value of 0, so that it can only make a false alarm rarer.
-    log_mean = mean_log_e(known) + math.log(len(known) / len(evidence))
+    log_mean = mean_log_e(known) + math.log(_stakes(known) / _stakes(evidence))
     if log_mean < math.log(ROLL_BACK_E):
         return None
     worst = max(known, key=lambda r: r.log_e_roll_back)
@@ -119,8 +121,13 @@ def _needed(last: bool) -> float:
 
 
 def mean_log_e(readings: Sequence[GateReading]) -> float:
-    """The log of the mean of the gates' roll-back e-values: what all the evidence comes to."""
-    return float(np.logaddexp.reduce([r.log_e_roll_back for r in readings])) - math.log(len(readings))
+    """The log of the mean of the gates' roll-back e-values, by their stakes: what all evidence comes to."""
+    staked = [r.log_e_roll_back + math.log(r.stake) for r in readings]
+    return float(np.logaddexp.reduce(staked)) - math.log(_stakes(readings))
+
+
+def _stakes(readings: Sequence[GateReading]) -> float:
+    return sum(reading.stake for reading in readings)
 
 
 def _odds(log_e: float) -> str:
