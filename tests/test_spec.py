@@ -179,6 +179,11 @@ USERS: dict[str, Any] = {"header": "x-group", "value": "beta"}
         ),
         pytest.param({"gates": [{"gate": "agreement"}]}, "without a shadow stage", id="agreement"),
         pytest.param(
+            {"shadow": {}, "gates": [{"gate": "agreement"}, {"gate": "agreement", "name": "b"}]},
+            "by one `tolerance`",
+            id="two tolerances",
+        ),
+        pytest.param(
             {"shadow": {}, "gates": [{"gate": "quality"}]}, "asks nothing in its shadow stage", id="shadow"
         ),
         pytest.param(

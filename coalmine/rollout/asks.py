@@ -66,7 +66,10 @@ def _obey(
         case Ask.PROMOTE:
             if state.phase is Phase.INSTALLING:
                 return _refused(decision, request, "the candidate is not ready yet", now_s)
-            return promote(decision, f"promoted early by {who}", now_s)
+            given = {name for name, _ in state.approvals}
+            lacking = [name for name in plan.all_approvals() if name not in given]
+            unasked = f", without {' and '.join(lacking)}" if lacking else ""
+            return promote(decision, f"promoted early by {who}{unasked}", now_s)
         case other:
             assert_never(other)
 

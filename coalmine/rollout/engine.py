@@ -25,6 +25,8 @@ from coalmine.rollout.ports import SlotHealth, SlotStatus, TrafficSplit
 from coalmine.rollout.state import Phase, RolloutState, Traffic
 from coalmine.rollout_spec import gate_name
 
+QUIET_S = 30.0  # so long without a request on the candidate is worth a word
+
 
 def begin(plan: Plan, state: RolloutState, now_s: float, asked_by: str = "", again: bool = False) -> Decision:
     """The first decision of a rollout, told as its first event.
@@ -252,7 +254,10 @@ def _judge(plan: Plan, decision: Decision, poll: Poll, now_s: float) -> Decision
     if not unseen and judged.verdict is not Verdict.ERROR:
         decision = replace(decision, state=replace(decision.state, measured_at_s=now_s))
     if unseen:
-        return _within_budgets(plan, decision.holding("No requests reach the candidate.", now_s), now_s)
+        # At a small weight of thin traffic many polls are empty: that is no news yet.
+        quiet = now_s - decision.state.measured_at_s >= QUIET_S
+        why = "No requests reach the candidate." if quiet else decision.state.held
+        return _within_budgets(plan, decision.holding(why, now_s), now_s)
     if judged.verdict is Verdict.ERROR:
         return _within_budgets(plan, _unmeasured(decision, judged, now_s), now_s)
     if state.paused:
@@ -272,7 +277,7 @@ def _unmeasured(decision: Decision, judged: Ruling, now_s: float) -> Decision:
     """Told once for each gate, in its first words: those that follow may differ by a number alone."""
     held, begins = decision.state.held, f"The gate {judged.gate} holds: "
     same = held is not None and held.startswith(begins)
-    return decision.holding(held if same else f"{begins}{judged.reason}.", now_s)
+    return decision.holding(held if same else f"{begins}{_sentence(judged.reason)}", now_s)
 
 
 def _baking(plan: Plan, decision: Decision, now_s: float) -> Decision:
@@ -308,7 +313,9 @@ def _dry_runs_told(decision: Decision, now_s: float) -> Decision:
         told = decision.state.dry_runs_told
         if reading.dry_run and reading.verdict is Verdict.FAIL and reading.gate not in told:
             state = replace(decision.state, dry_runs_told=(*told, reading.gate))
-            sentence = f"{reading.gate} would have rolled back, and is a dry run: {reading.sentence}."
+            sentence = (
+                f"{reading.gate} would have rolled back, and is a dry run: {_sentence(reading.sentence)}"
+            )
             decision = decision.then(state, now_s, EventKind.DRY_RUN_FAILED, sentence)
     return decision
 
@@ -325,7 +332,8 @@ def _awaiting_approval(plan: Plan, decision: Decision, now_s: float) -> Decision
 def _within_budgets(plan: Plan, decision: Decision, now_s: float) -> Decision:
     """The same place, unless its time is up."""
     state, rollout = decision.state, plan.rollout
-    if now_s - state.measured_at_s > rollout.no_data_budget_s and not state.awaiting_approval:
+    exposed = state.phase is not Phase.INSTALLING  # an approval may be long in coming before anybody is
+    if now_s - state.measured_at_s > rollout.no_data_budget_s and (exposed or not state.awaiting_approval):
         why = state.held or "no requests reached the candidate"
         return _roll_back(
             decision, f"nothing could be measured for {rollout.no_data_budget_s:g} s: {why}", now_s
@@ -398,9 +406,14 @@ def _bake(plan: Plan, decision: Decision, now_s: float) -> Decision:
 
 def _promote(decision: Decision, reason: str, now_s: float) -> Decision:
     entered = decision.state.entering(Phase.PROMOTING, now_s, weight_percent=100, reason=reason)
-    return decision.then(entered, now_s, EventKind.PROMOTING, f"Promoting: {reason}.")
+    return decision.then(entered, now_s, EventKind.PROMOTING, f"Promoting: {_sentence(reason)}")
 
 
 def _roll_back(decision: Decision, reason: str, now_s: float) -> Decision:
     entered = decision.state.entering(Phase.ROLLING_BACK, now_s, weight_percent=0, reason=reason)
-    return decision.then(entered, now_s, EventKind.ROLLING_BACK, f"Rolling back: {reason}.")
+    return decision.then(entered, now_s, EventKind.ROLLING_BACK, f"Rolling back: {_sentence(reason)}")
+
+
+def _sentence(words: str) -> str:
+    """With one full stop: some reasons are sentences of others."""
+    return f"{words.rstrip('.')}."

@@ -160,6 +160,10 @@ class Plan:
         asked = (gate for gate in self.gates if isinstance(gate, ApprovalSpec) and not gate.dry_run)
         return tuple(gate_name(gate) for gate in asked if gate.before in wanted)
 
+    def all_approvals(self) -> tuple[str, ...]:
+        """The names of the approvals that some stage waits for."""
+        return tuple(name for index in range(len(self.stages) + 1) for name in self.approvals_before(index))
+
     # --- where requests go -------------------------------------------------------------
 
     def split(self, stage: RolloutStage, candidate: Slot) -> TrafficSplit:

@@ -560,6 +560,33 @@ TABLE = [
         together(asked(33, Ask.APPROVE, "Eve"), approved()),
         tells="Eve asked to approve: the next step waits for no approval.",
     ),
+    Scenario(
+        "who promotes early without an approval is told with it",
+        0,
+        plan(APPROVAL),
+        "promoted",
+        [5, 100],
+        asked(38, Ask.PROMOTE),
+        tells="Promoting: promoted early by Mia, without approval.",
+    ),
+    Scenario(
+        "an approval that is waited for does not keep users on a candidate that nobody can measure",
+        0,
+        plan(APPROVAL, **ONE_STAGE),
+        "nothing could be measured for 60 s",
+        [50, 0],
+        later(400, set_("telemetry", error="connection refused")),
+        tells="Waiting for a person",
+    ),
+    Scenario(
+        "thin traffic, of which many polls see nothing, is no news in each of them",
+        0,
+        plan(),
+        "promoted",
+        [5, 25, 50, 100],
+        story=USUAL,
+        requests_per_s=4.0,
+    ),
 ]
 
 ELSEWHERE = {
