@@ -104,6 +104,16 @@ def test_an_event_that_was_reworded_or_taken_out_is_found(world: World, number: 
     assert folder.is_dir()
 
 
+def test_an_event_that_nobody_decided_is_found(world: World) -> None:
+    simulate(world.top, SHORT, Traffic())
+    recorded = find(world.repository, ID)
+    invented = replace(recorded.events[-1], sentence="Approved by nobody.")
+    difference = first_difference(replace(recorded, events=(*recorded.events, invented)))
+    assert difference is not None
+    assert (difference.what, difference.number) == ("event", len(recorded.events))
+    assert difference.computed == "nothing"
+
+
 def test_another_plan_than_the_recorded_is_not_what_was_decided(world: World) -> None:
     folder = simulate(world.top, SHORT, Traffic())
     plan = json.loads((folder / "plan.json").read_text())
