@@ -337,8 +337,8 @@ def _roll_out(
             )
             drive(ports, act)
             raise
-    chosen.reconciler.reconcile(serving.slots(about.model))
-    return _reported(workspace, about, folder, ended, tell)
+        chosen.reconciler.reconcile(serving.slots(about.model))
+        return _reported(workspace, about, folder, ended, tell)
 
 
 def _plan(workspace: Workspace, spec: ModelSpec, folder: Path) -> Plan:
