@@ -92,11 +92,12 @@ def _panel(
     methods = {method.name: method for method in (OURS, *PEERS, *best.get(load, {}).values())}
     dots = []
     for name, method in methods.items():
-        false = found[key(GOOD_HALF[load], method)].share(Ended.ROLLED_BACK)
+        good = found[key(GOOD_HALF[load], method)]
+        false, interval = good.share(Ended.ROLLED_BACK), good.interval(Ended.ROLLED_BACK)
         means = [float(found[key(WORSE[times, load], method)].excess.mean()) for times in TIMES]
         exposure = math.exp(sum(math.log(max(mean, 0.1)) for mean in means) / len(means))
         kind = "ours" if method is OURS else "best" if name in own_best else "peer"
-        dots.append(Dot(name, kind, false, exposure))
+        dots.append(Dot(name, kind, false, interval, exposure))
     return f"{load} requests per second, stable fails .5 %", dots
 
 

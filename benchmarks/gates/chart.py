@@ -15,20 +15,25 @@ FEWEST_FALSE = 0.0005  # what is seldomer is drawn there
 
 _STYLE = (
     ".ink{fill:#20262b}.dim{fill:#6b747c;font-size:11px}.grid{stroke:#8a939b;stroke-opacity:.25}"
-    ".limit{stroke:#c2410c;stroke-dasharray:4 4}.ours{fill:#d1480b}.oracle{fill:#5c6670}.best{fill:#0f8a6d}"
-    ".peer{fill:#2563c9}"
+    ".limit{stroke:#c2410c;stroke-dasharray:4 4}.ours{fill:#d1480b}.best{fill:#0f8a6d}"
+    ".peer{fill:#2563c9}.whisker{stroke-width:2;stroke-opacity:.35}"
+    "line.ours{stroke:#d1480b}line.best{stroke:#0f8a6d}line.peer{stroke:#2563c9}"
     "@media (prefers-color-scheme:dark){.ink{fill:#e6e9ec}.dim{fill:#9aa3ab}.ours{fill:#fb8f5a}"
-    ".oracle{fill:#aab3bb}.best{fill:#3fc7a3}.peer{fill:#7aa7f7}.limit{stroke:#fb8f5a}}"
+    ".best{fill:#3fc7a3}.peer{fill:#7aa7f7}.limit{stroke:#fb8f5a}}"
 )
 
 
 @dataclass(frozen=True)
 class Dot:
-    """false: share of good candidates rolled back. exposure: in requests. kind: ours, best, peer, oracle."""
+    """false: share of good candidates rolled back, with the interval that few runs leave; exposure: in requests.
+
+    kind: ours, best (of its family under the constraint), peer.
+    """
 
     name: str
     kind: str
     false: float
+    interval: tuple[float, float]
     exposure: float
 
 
@@ -52,7 +57,7 @@ def draw(panels: Sequence[tuple[str, Sequence[Dot]]]) -> str:
 
 
 def _panel(title: str, dots: Sequence[Dot], left: float) -> list[str]:
-    right, top, floor = left + _PANEL - 90, _TOP + 34, _TOP + _HEIGHT - 40
+    right, top, floor = left + _PANEL - 90, _TOP + 50, _TOP + _HEIGHT - 40
     lowest = 10 ** math.floor(math.log10(min(dot.exposure for dot in dots)))
     highest = 10 ** math.ceil(math.log10(max(dot.exposure for dot in dots)))
 
@@ -67,7 +72,8 @@ def _panel(title: str, dots: Sequence[Dot], left: float) -> list[str]:
     for false in (FEWEST_FALSE, 0.001, 0.01, 0.1, 1.0):
         parts.append(_line(x(false), top, x(false), floor, "limit" if false == 0.01 else "grid"))
         words = f"{'≤ ' if false == FEWEST_FALSE else ''}{100 * false:g} %"
-        parts.append(_text(x(false), floor + 16, words, "dim", anchor="middle"))
+        if false != 0.001:  # too near to the first for words
+            parts.append(_text(x(false), floor + 16, words, "dim", anchor="middle"))
     for power in range(round(math.log10(lowest)), round(math.log10(highest)) + 1):
         parts.append(_line(left, y(10.0**power), right, y(10.0**power), "grid"))
         parts.append(_text(left - 8, y(10.0**power) + 4, f"{10.0**power:g}", "dim", anchor="end"))
@@ -76,6 +82,8 @@ def _panel(title: str, dots: Sequence[Dot], left: float) -> list[str]:
     labels = _apart([y(dot.exposure) for dot in dots], 14)
     for dot, label in zip(dots, labels, strict=True):
         at, height = x(dot.false), y(dot.exposure)
+        low, high = (x(end) for end in dot.interval)
+        parts.append(_line(low, height, high, height, f"{dot.kind} whisker"))
         parts.append(f'<circle class="{dot.kind}" cx="{at:.1f}" cy="{height:.1f}" r="5"/>')
         anchor, beside = ("end", at - 9) if at > left + 0.6 * (right - left) else ("start", at + 9)
         parts.append(_text(beside, label + 4, dot.name, dot.kind, anchor=anchor, size=11))

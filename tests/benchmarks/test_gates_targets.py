@@ -73,7 +73,15 @@ def test_the_interval_of_a_ratio_holds_it():
 
 def test_the_frontier_shows_each_method_in_both_colour_schemes():
     drawing = chart.draw(
-        [("50/s", [Dot("coalmine", "ours", 0.0, 8.0), Dot("Flagger <1>", "peer", 0.2, 90.0)])]
+        [
+            (
+                "50/s",
+                [
+                    Dot("coalmine", "ours", 0.0, (0.0, 0.01), 8.0),
+                    Dot("Flagger <1>", "peer", 0.2, (0.15, 0.3), 90.0),
+                ],
+            )
+        ]
     )
     assert "Flagger &lt;1&gt;" in drawing
     assert drawing.count("<circle") == 2
