@@ -30,7 +30,8 @@ NOBODY = "nobody"  # the slot of an answer that names none: Envoy's own word for
 @dataclass(frozen=True)
 class Counts:
     """asked: by model. answers: (model, slot, ended well) by the whole second of `time.time()` at which the
-    request was due. lag_ms: how late the users themselves sent, by share. cpu_s, elapsed_s: of theirs."""
+    request was due. lag_ms: how late the users themselves sent, by share; `recent` of them: the 99th
+    percentile since it was last asked. cpu_s, elapsed_s: of theirs."""
 
     asked: dict[str, int]
     answers: dict[tuple[str, str, bool], dict[int, int]]
@@ -96,6 +97,7 @@ class _Load:
         self.asked: Counter[str] = Counter()
         self.answers: dict[tuple[str, str, bool], Counter[int]] = {}
         self.lags_s: list[float] = []
+        self.told_until = 0
         self.started_s = time.monotonic()
         self.to_wall_s = time.time() - time.monotonic()
         self.wake = asyncio.Event()
@@ -142,15 +144,15 @@ class _Load:
         self.answers.setdefault((model, slot, well), Counter())[int(at + self.to_wall_s)] += 1
 
     def told(self) -> dict[str, Any]:
-        lags = sorted(self.lags_s)
+        lags, recent = sorted(self.lags_s), sorted(self.lags_s[self.told_until :])
+        self.told_until = len(self.lags_s)
         shares = {"p50": 0.5, "p99": 0.99, "max": 1.0}
         return {
             "asked": self.asked,
             "answers": [[*key, seconds] for key, seconds in self.answers.items()],
             "lag_ms": {
-                name: 1000 * lags[min(len(lags) - 1, int(share * len(lags)))]
-                for name, share in shares.items()
-                if lags
+                "recent": 1000 * _at(recent, 0.99),
+                **{name: 1000 * _at(lags, share) for name, share in shares.items()},
             },
             "cpu_s": time.process_time(),
             "elapsed_s": time.monotonic() - self.started_s,
@@ -203,6 +205,10 @@ class _Connection(asyncio.Protocol):
 
 
 _BODY = b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [1.0]}]}'
+
+
+def _at(ascending: list[float], share: float) -> float:
+    return ascending[min(len(ascending) - 1, int(share * len(ascending)))] if ascending else 0.0
 
 
 def _value(head: bytes, name: bytes) -> bytes | None:

@@ -1,6 +1,6 @@
 """Rollouts through the real Envoy, several at once, with faults that fake model servers make.
 
-    python -m benchmarks.gates.end_to_end [--rollouts 36] [--at-once 10] [--seed N]
+    python -m benchmarks.gates.end_to_end [--rollouts 36] [--at-once 6] [--seed N]
 
 A third of the candidates is as good as stable; the others fail more often, are slower, hang, crash or
 refuse connections. What each is, and the load, is drawn when it starts. The rollouts run by the code of
@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -53,6 +53,7 @@ from benchmarks.table import Figure, report
 from coalmine.audit import journal
 from coalmine.audit.journal import EVENTS, FileJournal
 from coalmine.durable import read_lines
+from coalmine.errors import MachineUnready
 from coalmine.rollout.events import EventKind
 from coalmine.rollout.fleet import Fleet, FleetClock
 from coalmine.rollout.plan import Plan
@@ -67,9 +68,11 @@ ROLLOUT = Rollout(bake_s=10)
 BEFORE_S = 20.0  # users on stable, before the rollout: its history
 AFTER_S = 5.0  # users after its end, whose losses count too
 LONGEST_S = 1200.0  # for all of them
+LAG_LOOKED_AT_EVERY_S = 20.0
+LAG_AT_MOST_MS = 500.0
 SIMULATED = 20  # runs of the simulation for each rollout
 
-PER_S = (100.0, 200.0)
+PER_S = (100.0, 180.0)
 BASE = (0.002, 0.02)
 TIMES = (4.0, 15.0)  # of the base rate, and at least:
 FAILING_AT_LEAST = 0.03
@@ -186,7 +189,6 @@ class _Stage:
 
     def __init__(self, plane: DataPlane, users: Users, cases: Sequence[Case], at_once: int) -> None:
         self.plane, self.users, self.at_once = plane, users, at_once
-        self.waiting = list(cases)
         self.cases = {case.model: case for case in cases}
         self.folders: dict[str, Path] = {}
         self.took_s: dict[str, float] = {}
@@ -194,17 +196,20 @@ class _Stage:
         self.failures: list[str] = []
         self.started: set[str] = set()
 
-    def find(self, under_way: frozenset[str]) -> Iterator[str]:
+    @property
+    def waiting(self) -> list[str]:
+        return [model for model in self.cases if model not in self.started]
+
+    def find(self, under_way: frozenset[str]) -> list[str]:
         """The next ones, as many as there is room for."""
-        for _ in range(self.at_once - len(under_way)):
-            if self.waiting:
-                yield self.waiting.pop(0).model
+        return self.waiting[: self.at_once - len(under_way)]
 
     def ticked(self, took_s: float, late_s: float) -> None:  # noqa: ARG002
         self.late_s.append(late_s)
 
     def drive(self, model: str, halting: threading.Event) -> None:
         began_s = time.monotonic()
+        self.started.add(model)
         case = self.cases[model]
         chosen = self.plane.ports(model, case.servers(self.plane), ROLLOUT.gates)
         try:
@@ -227,6 +232,8 @@ class _Stage:
 
     def failed(self, model: str, error: Exception, again_in_s: float) -> None:  # noqa: ARG002
         self.failures.append(f"{model}: {type(error).__name__}: {error}")
+        if model not in self.folders:
+            self.started.discard(model)  # its rollout had not begun: once more
 
 
 def _await_ready(reconciler: Reconciler) -> None:
@@ -256,12 +263,12 @@ def roll_out(cases: Sequence[Case], at_once: int, top: Path) -> tuple[list[Resul
         envoy = psutil.Process(_pid_of(plane, "envoy"))
         before, started_s = (envoy.cpu_times(), time.process_time()), time.monotonic()
         deadline = started_s + LONGEST_S
-        while (stage.waiting or fleet.under_way) and time.monotonic() < deadline:
-            fleet.look()
-            time.sleep(0.5)
-        elapsed_s = time.monotonic() - started_s
-        after = envoy.cpu_times(), time.process_time()
-        fleet.halt(within_s=15)
+        try:
+            _watch(stage, fleet, users, deadline)
+            elapsed_s = time.monotonic() - started_s
+            after = envoy.cpu_times(), time.process_time()
+        finally:
+            fleet.halt(within_s=15)
         counts = users.counts()
         results = [_result(stage, case, counts) for case in cases if case.model in stage.folders]
     late = sorted(stage.late_s)
@@ -274,6 +281,32 @@ def roll_out(cases: Sequence[Case], at_once: int, top: Path) -> tuple[list[Resul
         late_p99_s=late[int(0.99 * len(late))] if late else 0.0,
     )
     return results, load, stage.failures
+
+
+def _watch(stage: _Stage, fleet: Fleet, users: Users, deadline_s: float) -> None:
+    """Until all have ended, or the time is up."""
+    look_at_users = time.monotonic() + LAG_LOOKED_AT_EVERY_S
+    while (stage.waiting or fleet.under_way) and time.monotonic() < deadline_s:
+        fleet.look()
+        time.sleep(0.5)
+        if time.monotonic() > look_at_users:
+            look_at_users += LAG_LOOKED_AT_EVERY_S
+            _require_in_time(users.counts())
+
+
+def _require_in_time(counts: Counts) -> None:
+    """
+    Raises:
+        MachineUnready: the users cannot keep up, so both arms fail by this machine's fault, and no gate
+            could tell them apart.
+    """
+    late_ms = counts.lag_ms["recent"]
+    if late_ms > LAG_AT_MOST_MS:
+        raise MachineUnready(
+            f"This machine cannot carry the load: requests leave {late_ms:.0f} ms late (99th percentile of "
+            f"the last {LAG_LOOKED_AT_EVERY_S:g} s). Run fewer rollouts at once (--at-once), or end what "
+            "else runs."
+        )
 
 
 def _pid_of(plane: DataPlane, name: str) -> int:
@@ -466,13 +499,17 @@ def show(results: Sequence[Result]) -> None:
     Console().print(table)
 
 
-def main(rollouts: int = 36, at_once: int = 10, seed: int | None = None, out: Path = OUT) -> int:
+def main(rollouts: int = 36, at_once: int = 6, seed: int | None = None, out: Path = OUT) -> int:
     seed = secrets.randbits(32) if seed is None else seed
     print(f"seed {seed}: {rollouts} rollouts through the real Envoy, {at_once} at once")
     cases = drawn(rollouts, seed)
     print(", ".join(f"{count} {kind}" for kind, count in Counter(case.kind for case in cases).items()))
-    with tempfile.TemporaryDirectory(prefix="coalmine-end-to-end-") as folder:
-        results, load, failures = roll_out(cases, at_once, Path(folder))
+    try:
+        with tempfile.TemporaryDirectory(prefix="coalmine-end-to-end-") as folder:
+            results, load, failures = roll_out(cases, at_once, Path(folder))
+    except MachineUnready as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
     show(results)
     for failure in failures:
         print(f"driving failed: {failure}")
@@ -485,7 +522,7 @@ def main(rollouts: int = 36, at_once: int = 10, seed: int | None = None, out: Pa
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Rollouts through the real Envoy, with faults.")
     parser.add_argument("--rollouts", type=int, default=36)
-    parser.add_argument("--at-once", type=int, default=10)
+    parser.add_argument("--at-once", type=int, default=6)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--out", type=Path, default=OUT)
     sys.exit(main(**vars(parser.parse_args())))
