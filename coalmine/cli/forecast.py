@@ -57,8 +57,9 @@ def _smallest(foreseen: Foreseen) -> str:
     passes = foreseen.users.requests_per_s * excess * 60
     return (
         f"Regressions: from about {excess:.2%} of the requests on ({rate:.2%} failing become "
-        f"{rate + excess:.2%}) nine in ten are found before the bake. Smaller ones may pass: up to "
-        f"{passes:,.0f} failed requests a minute once everybody is on the release."
+        f"{rate + excess:.2%}) nine in ten are found before the bake. Smaller ones may pass, up to "
+        f"{passes:,.0f} failed requests a minute once everybody is on the release, or hold a stage until its "
+        "budget ends it."
     )
 
 

@@ -80,8 +80,8 @@ class Foreseen:
     promoted: the share of good candidates that is promoted; the others end by `hold_budget_s`, or, `false`
         of them, are rolled back in error.
     median_s, slow_s: of those promoted, from the first stage to the end of the bake; slow: nine in ten.
-    smallest_excess: the smallest regression, as a share of the requests, that reaches the bake at most one
-        time in ten; None where not even a total failure is found so often.
+    smallest_excess: the smallest regression, as a share of the requests, that the gates roll back before the
+        bake nine times in ten; None where not even a total failure is found so often.
     worst_failed, worst_excess: failed requests of users, on average, before the rollout ends, by the
         regression of those found that costs most, and which that is.
     not_foreseen: the gates that nobody can draw.
@@ -123,7 +123,8 @@ def foresee(plan: Plan, users: Users, seed: int, runs: Runs = Runs()) -> Foresee
     )
     for stage in range(len(plan.stages)):
         bad.pass_through(stage)
-    found = 1 - bad.going_on.reshape(len(excesses), runs.bad).mean(axis=1)
+    # What a budget ends was not found, only not let through: so it goes to good releases as well.
+    found = bad.rolled_back.reshape(len(excesses), runs.bad).mean(axis=1)
     baked = bad.going_on * users.requests_per_s * plan.rollout.bake_s
     failed = ((bad.exposed + baked) * bad.excess).reshape(len(excesses), runs.bad).mean(axis=1)
     # The smallest from which on every larger one is found too.

@@ -95,6 +95,7 @@ def test_no_traffic_at_all_promotes_nobody_and_finds_nothing() -> None:
     nothing = foreseen(Users(1e-6, 0.005), hold_budget_s=60.0, bake_s=10.0)
     assert nothing.promoted == 0
     assert nothing.median_s == float("inf")
+    assert nothing.smallest_excess is None
 
 
 def test_the_gate_that_is_convinced_last_is_named() -> None:
