@@ -25,9 +25,10 @@ _STYLE = (
 
 @dataclass(frozen=True)
 class Dot:
-    """false: share of good candidates rolled back, with the interval that few runs leave; exposure: in requests.
-
+    """
     kind: ours, best (of its family under the constraint), peer.
+    false: share of good candidates rolled back; interval: what so few runs leave open.
+    exposure: in requests.
     """
 
     name: str
@@ -86,7 +87,7 @@ def _panel(title: str, dots: Sequence[Dot], left: float) -> list[str]:
         parts.append(_line(low, height, high, height, f"{dot.kind} whisker"))
         parts.append(f'<circle class="{dot.kind}" cx="{at:.1f}" cy="{height:.1f}" r="5"/>')
         anchor, beside = ("end", at - 9) if at > left + 0.6 * (right - left) else ("start", at + 9)
-        parts.append(_text(beside, label + 4, dot.name, dot.kind, anchor=anchor, size=11))
+        parts.append(_text(beside, label - 5, dot.name, dot.kind, anchor=anchor, size=11))
     return parts
 
 
