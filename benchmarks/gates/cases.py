@@ -56,7 +56,7 @@ class Runs:
 
 
 FULL = Runs(good=300, worse=300, doubled=150, other=100, peers=1_000)
-QUICK = Runs(good=10, worse=40, doubled=4, other=6, peers=150)
+QUICK = Runs(good=8, worse=30, doubled=3, other=5, peers=120)
 
 
 def base_name(base: tuple[float, float]) -> str:
