@@ -100,7 +100,7 @@ def _followed(lock: RunnerLock, folder: Path, ports: Ports, act: Act) -> Rollout
 
 @dataclass(frozen=True)
 class Trouble:
-    """kind: the name of the error's type."""
+    """kind: the name of the error's type, in `coalmine.errors` unless it was a mistake of ours."""
 
     kind: str
     message: str

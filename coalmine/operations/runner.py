@@ -104,8 +104,8 @@ class _Service:
         self._metrics.restarting(error)
         self._tell(f"The rollout of {model} cannot be driven, again in {again_in_s:g} s: {_words(error)}")
         folders = journal.rollouts(self._workspace.top, self._environment, model)
-        if folders and isinstance(error, CoalmineError):
-            write_trouble(folders[-1], Trouble(type(error).__name__, str(error), time()))
+        if folders:
+            write_trouble(folders[-1], Trouble(type(error).__name__, _words(error), time()))
 
 
 def _words(error: Exception) -> str:
