@@ -59,6 +59,6 @@ def _in_words(arms: dict[Arm, _Rate]) -> str:
         if rate.now is not None
     ]
     return (
-        f"In the end: {', '.join(told)}. The shaded intervals hold with {100 * CONFIDENCE:g} % at every moment "
-        "at once, so they may be looked at whenever one likes."
+        f"In the end: {', '.join(told)}. The shaded intervals hold with {100 * CONFIDENCE:g} % at every "
+        "moment at once, so they may be looked at whenever one likes."
     )
