@@ -7,11 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from coalmine.audit.journal import begin
-from coalmine.operations.unfinished import half_recorded_rollout, open_rollout, unfinished_rollout
+from coalmine.audit.journal import FileJournal, begin
+from coalmine.operations.serving_environment import ServingEnvironment
+from coalmine.operations.unfinished import (
+    Waiting,
+    half_recorded_rollout,
+    open_rollout,
+    unfinished_rollout,
+)
 from coalmine.operations.workspace import Workspace
 from coalmine.scaffold.repository import init
-from coalmine.slots import Slot, SlotRelease, Slots
+from coalmine.slots import Slot, SlotRelease, Slots, dump_slots, slots_path
 from tests.audit.fake_rollouts import FakeRollout, write_rollout
 
 RUNNING = FakeRollout(ends=False)
@@ -39,6 +45,48 @@ def close(workspace: Workspace, decision: str) -> None:
     subprocess.run(
         ["git", "commit", "--quiet", "--allow-empty", "--message", message], cwd=workspace.top, check=True
     )
+
+
+def put_into_git(workspace: Workspace, slots: Slots) -> None:
+    path = workspace.top / slots_path(slots.environment, slots.model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(dump_slots(slots), encoding="utf-8")
+    for words in (("add", str(path)), ("commit", "--quiet", "--message", "Slots")):
+        subprocess.run(["git", *words], cwd=workspace.top, check=True)
+
+
+def waiting(workspace: Workspace) -> Waiting:
+    return Waiting(workspace, ServingEnvironment(workspace, RUNNING.environment))
+
+
+NOBODY: frozenset[str] = frozenset()
+
+
+def test_a_rollout_waits_for_a_runner_from_its_handing_over_to_its_end_unless_it_is_driven(
+    workspace: Workspace,
+) -> None:
+    found = waiting(workspace)
+    assert list(found.models(NOBODY)) == []
+    folder = begin(workspace.top, RUNNING.about)
+    assert list(found.models(NOBODY)) == []  # the release is not in its slot yet
+    put_into_git(workspace, UNDER_WAY)
+    assert list(found.models(NOBODY)) == [RUNNING.model]
+    assert list(found.models(frozenset({RUNNING.model}))) == []
+    with FileJournal(folder).lease():
+        assert list(found.models(NOBODY)) == []
+    write_rollout(workspace.top, FakeRollout())
+    assert list(found.models(NOBODY)) == []
+
+
+def test_a_journal_that_cannot_be_read_hides_no_other_model_and_is_for_its_driver_to_say(
+    workspace: Workspace,
+) -> None:
+    folder = begin(workspace.top, RUNNING.about)
+    put_into_git(workspace, UNDER_WAY)
+    other = begin(workspace.top, RUNNING.about.model_copy(update={"model": "other"}))
+    put_into_git(workspace, UNDER_WAY.model_copy(update={"model": "other"}))
+    (folder / "about.json").write_text("{}")
+    assert sorted(waiting(workspace).models(NOBODY)) == sorted([RUNNING.model, other.parent.name])
 
 
 def test_a_candidate_in_git_is_open_as_soon_as_its_journal_began(workspace: Workspace) -> None:

@@ -111,27 +111,42 @@ def test_halting_does_not_wait_for_one_that_hangs() -> None:
     hanging.set()
 
 
-def test_polls_keep_their_rhythm_however_long_a_tick_takes() -> None:
-    watch = Ticks()
-    clock = FleetClock(threading.Event(), watch)
-    woke = []
-    for _ in range(6):
-        time.sleep(0.03)  # the tick
-        clock.sleep(0.1)
-        woke.append(time.monotonic())
-    periods = [after - before for before, after in pairwise(woke)]
-    assert sorted(periods)[2] == pytest.approx(0.1, abs=0.02)
-    assert min(watch.took_s) >= 0.03
+class Hours(threading.Event):
+    """An event that nobody sets; waiting for it passes simulated time, and so does `pass_s`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.now_s = 1000.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now_s)
+
+    def pass_s(self, seconds: float) -> None:
+        self.now_s += seconds
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.pass_s(timeout or 0.0)
+        return False
 
 
-def test_what_a_long_tick_missed_is_not_caught_up_with() -> None:
-    clock = FleetClock(threading.Event(), Ticks())
-    time.sleep(0.3)  # a tick that took three polls
-    started = time.monotonic()
-    clock.sleep(0.1)
-    time.sleep(0.001)
-    clock.sleep(0.1)
-    assert time.monotonic() - started >= 0.099
+def test_polls_keep_their_rhythm_however_long_a_tick_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch, hours = Ticks(), Hours(monkeypatch)
+    clock, woke = FleetClock(hours, watch), []
+    for tick_s in (0.25, 1.0, 0.0, 1.5):
+        hours.pass_s(tick_s)
+        clock.sleep(2.0)
+        woke.append(hours.now_s)
+    assert woke == [1002.0, 1004.0, 1006.0, 1008.0]
+    assert watch.took_s == [0.25, 1.0, 0.0, 1.5]
+    assert watch.late_s == [0.0] * 4
+
+
+def test_what_a_long_tick_missed_is_not_caught_up_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch, hours = Ticks(), Hours(monkeypatch)
+    clock = FleetClock(hours, watch)
+    hours.pass_s(7.0)  # a tick that took three polls
+    clock.sleep(2.0)
+    assert hours.now_s == 1007.0
+    clock.sleep(2.0)
+    assert hours.now_s == 1009.0
 
 
 def test_a_clock_that_is_halted_raises_at_once() -> None:
