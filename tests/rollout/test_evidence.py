@@ -66,6 +66,13 @@ def test_a_server_that_began_anew_loses_its_own_answers_alone() -> None:
     assert poll.candidate == ArmCounts(10, 1, (8,)), "what its users saw counts all the same"
 
 
+def test_a_server_that_began_anew_is_known_by_its_epoch_although_it_counted_more_since() -> None:
+    after = reading(2)
+    busy = replace(after.answers[C], epoch="a2", labels=10**6)
+    poll = between(reading(1), replace(after, answers={**after.answers, C: busy}), 0.1)
+    assert set(poll.answers) == {S}
+
+
 @pytest.mark.parametrize("changed", [{"labels": 1}, {"loss": 0.1}, {"scores": ((0.5, 1), (1.0, 2))}])
 def test_answers_that_went_down_are_left_out(changed: dict[str, object]) -> None:
     after = reading(2)

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from coalmine.rollout.plan import Plan
-from coalmine.rollout.ports import Ask
+from coalmine.rollout.ports import Ask, TrafficSplit
 from coalmine.rollout.state import RolloutState
+from coalmine.slots import Slot
 from tests.rollout.stories import ask, plan, upgrade
 from tests.rollout.test_scenarios import assert_replays
 from tests.simulators.world import SimulatedCheck, World
@@ -94,6 +95,24 @@ def test_killed_at_every_single_tick_the_rollout_ends_the_same(story: Callable[[
             assert_replays(its_plan, world)
             return
     pytest.fail("the rollout never ended")
+
+
+def test_what_happened_while_no_runner_was_there_is_not_counted() -> None:
+    world = World(seed=1)
+    kill_in_every_second_sleep(world)
+    while not world.journal.polls:
+        with pytest.raises(Killed):
+            upgrade(world, plan(**QUICK))
+        world.journal.held = False
+    counted = len(world.journal.polls)
+    split = world.router.split
+    world.router.split = TrafficSplit.canary(Slot.GREEN, 90)
+    world.pass_time(40)
+    world.router.split = split
+    with pytest.raises(Killed):
+        upgrade(world, plan(**QUICK))
+    for poll in world.journal.polls[counted:]:
+        assert poll["candidate"]["requests"] < 10 * world.requests_per_s
 
 
 def told(world: World, ended: RolloutState) -> dict[str, Any]:
