@@ -14,6 +14,7 @@ import json
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -45,10 +46,11 @@ class Counts:
 
 
 class Users:
-    """The process, seen from whoever started it."""
+    """The process, seen from whoever started it; any thread may ask."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
+        self._line = threading.Lock()
 
     def ask(self, model: str, per_s: float) -> None:
         self._say({"model": model, "per_s": per_s})
@@ -64,8 +66,9 @@ class Users:
 
     def _say(self, content: dict[str, Any]) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(content) + "\n")
-        self._process.stdin.flush()
+        with self._line:
+            self._process.stdin.write(json.dumps(content) + "\n")
+            self._process.stdin.flush()
 
 
 @contextmanager

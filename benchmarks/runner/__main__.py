@@ -20,7 +20,7 @@ import psutil
 from benchmarks.data_plane.rollouts import DataPlane, data_plane, to_stable
 from benchmarks.data_plane.servers import Server, command
 from benchmarks.data_plane.users import users_of
-from benchmarks.runner.fleet import Cost, Work
+from benchmarks.runner.fleet import SETTLES_WITHIN_S, Cost, Work
 from benchmarks.table import Figure, report
 from coalmine.local.port_book import free_port
 from coalmine.local.supervisor import PROXY
@@ -36,7 +36,6 @@ from coalmine.slots import Slot
 OUT = Path(__file__).parents[1] / "results" / "runner.json"
 POLL_S = 5.0
 PER_S = 2.0  # requests per second and model: too few to decide anything while it is measured
-WARM_UP_S = 15.0  # three polls: every rollout is in its first stage
 CPU_AT_MOST = 5.0  # percent of a core for ten rollouts
 ROLLOUT: dict[str, Any] = {
     "poll_s": POLL_S,
@@ -65,6 +64,7 @@ def figures(cost: Cost, envoy_share: float, rollouts: int) -> list[Figure]:
     due = rollouts * cost.elapsed_s / POLL_S
     return [
         Figure("rollouts under way at the end", cost.rollouts, "", at_least=rollouts),
+        Figure("all begun at once, settled after", cost.settled_s, "s"),
         Figure("processor for 10 rollouts", share * 10 / rollouts, "% of a core", at_most=CPU_AT_MOST),
         Figure("ticks, of those due", 100 * cost.ticks / due, "%", at_least=95),
         Figure("a tick, waiting included", cost.tick_ms, "ms"),
@@ -99,7 +99,7 @@ def measure(folder: Path, rollouts: int, seconds: float, *, profile: bool) -> tu
                 stdout=subprocess.PIPE,
                 text=True,
                 check=True,
-                timeout=WARM_UP_S + seconds + 120,
+                timeout=SETTLES_WITHIN_S + seconds + 120,
             )
             envoy_share = (sum(envoy.cpu_times()[:2]) - before_s) / (time.monotonic() - started_s)
     return Cost(**json.loads(ran.stdout)), envoy_share
@@ -160,7 +160,6 @@ def _work(
         specs=specs,
         ports={m: {slot.value: server.port for slot, server in s.items()} for m, s in servers.items()},
         rollout=ROLLOUT,
-        warm_up_s=WARM_UP_S,
         measured_s=seconds,
         profile=profile,
     )
