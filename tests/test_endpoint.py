@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -20,12 +21,14 @@ Serve = Callable[[socket.socket], None]
 def serving(*lives: Serve) -> Iterator[str]:
     """A server that treats its first connection as the first of `lives` says, and so on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)  # for a connection that never comes
 
         def accept() -> None:
-            for serve in lives:
-                connection, _ = listener.accept()
-                with connection:
-                    serve(connection)
+            with contextlib.suppress(TimeoutError):
+                for serve in lives:
+                    connection, _ = listener.accept()
+                    with connection:
+                        serve(connection)
 
         thread = threading.Thread(target=accept)
         thread.start()
