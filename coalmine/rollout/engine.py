@@ -9,13 +9,14 @@ A tick, top-down: what people asked; what the world shows; what the gates say; t
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import assert_never
 
 from coalmine.rollout.asks import missing_approvals, next_stage, obey
 from coalmine.rollout.decision import Decision, Observation, Unmeasured
 from coalmine.rollout.events import EventKind
-from coalmine.rollout.evidence import CountersReset, NotCounted, Poll, Reading, between
+from coalmine.rollout.evidence import ArmCounts, CountersReset, NotCounted, Poll, Reading, between
 from coalmine.rollout.gates import Gate, Verdict
 from coalmine.rollout.gates.combine import SUSPICION_E, Ruling, ruling
 from coalmine.rollout.gates.kinds import fresh
@@ -25,6 +26,9 @@ from coalmine.rollout.ports import SlotHealth, SlotStatus, TrafficSplit
 from coalmine.rollout.state import Phase, RolloutState, Traffic
 from coalmine.rollout_spec import gate_name
 
+# Beyond this share of failures on stable (of so many requests at least) something is wrong with more than
+# the candidate: an overloaded machine, a lost database.
+SICK_SHARE, SICK_REQUESTS = 0.2, 20
 QUIET_S = 30.0  # so long without a request on the candidate is worth a word
 
 
@@ -253,6 +257,8 @@ def _judge(plan: Plan, decision: Decision, poll: Poll, now_s: float) -> Decision
     unseen = measured.kind is not StageKind.PREVIEW and poll.candidate.requests == 0
     if not unseen and judged.verdict is not Verdict.ERROR:
         decision = replace(decision, state=replace(decision.state, measured_at_s=now_s))
+    if not baking and _is_sick(poll.stable):
+        return _within_budgets(plan, _proving_nothing(decision, now_s), now_s)
     if unseen:
         # At a small weight of thin traffic many polls are empty: that is no news yet.
         quiet = now_s - decision.state.measured_at_s >= QUIET_S
@@ -271,6 +277,23 @@ def _judge(plan: Plan, decision: Decision, poll: Poll, now_s: float) -> Decision
     if judged.verdict is not Verdict.PASS:
         return _within_budgets(plan, decision, now_s)
     return _enter(plan, decision, state.stage + 1, now_s)
+
+
+def _is_sick(stable: ArmCounts) -> bool:
+    return stable.requests >= SICK_REQUESTS and stable.failures > SICK_SHARE * stable.requests
+
+
+def _proving_nothing(decision: Decision, now_s: float) -> Decision:
+    """To be no worse than a stable that fails itself is no merit: the stage's proof begins anew.
+
+    What speaks against the candidate stays, since every poll is bet on.
+    """
+    state = decision.state
+    anew = replace(state, gates=_proving(state.gates, dict(state.margins)))
+    why = (
+        f"Stable itself fails more than {SICK_SHARE:.0%} of its requests: nobody else gets the candidate now."
+    )
+    return replace(decision, state=anew).holding(why, now_s)
 
 
 def _unmeasured(decision: Decision, judged: Ruling, now_s: float) -> Decision:
@@ -358,12 +381,18 @@ def _enter(plan: Plan, decision: Decision, index: int, now_s: float) -> Decision
         now_s,
         stage=index,
         weight_percent=stage.weight_percent,
-        gates=tuple(gate.for_stage(margins.get(gate.name, 0.0)) for gate in state.gates),
+        margins=tuple(margins.items()),
+        gates=_proving(state.gates, margins),
     )
     proof = ", ".join(f"{name} {margin:.2%}" for name, margin in margins.items())
     within = f" (margins: {proof})" if proof else ""
     sentence = f"Stage {index + 1} of {len(plan.stages)}: {_who(plan, stage)}{within}."
     return decision.then(entered, now_s, EventKind.STAGE_STARTED, sentence)
+
+
+def _proving(gates: tuple[Gate, ...], margins: Mapping[str, float]) -> tuple[Gate, ...]:
+    """The gates at the start of their proof that the candidate is within its margins."""
+    return tuple(gate.for_stage(margins.get(gate.name, 0.0)) for gate in gates)
 
 
 def _who(plan: Plan, stage: RolloutStage) -> str:
@@ -397,7 +426,8 @@ def _bake(plan: Plan, decision: Decision, now_s: float) -> Decision:
         Phase.BAKING,
         now_s,
         weight_percent=BAKE.weight_percent,
-        gates=tuple(gate.for_stage(margins.get(gate.name, 0.0)) for gate in state.gates),
+        margins=tuple(margins.items()),
+        gates=_proving(state.gates, margins),
     )
     bake_s = plan.rollout.bake_s
     sentence = f"Bake: everybody for {bake_s:g} s; stable stays ready to take them back."

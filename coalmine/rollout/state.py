@@ -72,6 +72,7 @@ class RolloutState:
     entered_at_s: when this phase, or this stage, began.
     measured_at_s: when candidate traffic was last measured.
     routed: how requests came in this stage; skewed_since_s: since when that is not by its weight.
+    margins: what the stage must rule out, by gate; fixed when it began.
     held: why the stage does not move on, for people; None when nothing holds it.
     approvals: the gates that people approved, each with who did.
     awaiting_approval: whether this stage lacks nothing but an approval, which people were told.
@@ -93,6 +94,7 @@ class RolloutState:
     routed: Routed = Routed()
     skewed_since_s: float | None = None
     gates: tuple[Gate, ...] = ()
+    margins: tuple[tuple[str, float], ...] = ()
     paused: bool = False
     held: str | None = None
     approvals: tuple[tuple[str, str], ...] = ()
@@ -142,6 +144,7 @@ class RolloutState:
             "routed": asdict(self.routed),
             "skewed_since_s": self.skewed_since_s,
             "gates": [kinds.to_json(gate) for gate in self.gates],
+            "margins": [list(margin) for margin in self.margins],
             "paused": self.paused,
             "held": self.held,
             "approvals": [list(approval) for approval in self.approvals],
@@ -166,6 +169,7 @@ class RolloutState:
                 "traffic": Traffic(**content["traffic"]),
                 "routed": Routed(**content["routed"]),
                 "gates": tuple(kinds.from_json(gate) for gate in content["gates"]),
+                "margins": tuple((name, margin) for name, margin in content["margins"]),
                 "approvals": tuple((name, who) for name, who in content["approvals"]),
                 "obeyed": tuple(request_from_json(request) for request in content["obeyed"]),
                 "dry_runs_told": tuple(content["dry_runs_told"]),

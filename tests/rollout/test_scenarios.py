@@ -143,6 +143,14 @@ def behaving(**attributes: Any) -> Callable[[World], None]:
     return arrange
 
 
+def all_failing(share: float) -> Callable[[World], None]:
+    def arrange(world: World) -> None:
+        for arm in world.behaviour.values():
+            arm.failing = share
+
+    return arrange
+
+
 def labelled(share: float) -> Callable[[World], None]:
     return lambda world: setattr(world, "labelled", share)
 
@@ -586,6 +594,15 @@ TABLE = [
         [5, 25, 50, 100],
         story=USUAL,
         requests_per_s=4.0,
+    ),
+    Scenario(
+        "while both arms fail nothing is proved, and nobody else gets the candidate",
+        0,
+        plan(),
+        "still undecided after 900 s",
+        [5, 0],
+        all_failing(0.97),
+        tells="Stable itself fails more than 20% of its requests",
     ),
 ]
 
