@@ -150,7 +150,8 @@ class _Rollouts:
     """Simulated rollouts, one in each row, that pass through the stages together.
 
     excess: how much more often than on stable requests fail on the candidate, by row.
-    others: gates that are asked too, and see nothing: they neither hold a bad candidate nor accuse it.
+    others: gates with a stake of 1 that are asked too, and see nothing: they neither hold a bad candidate
+        nor accuse it.
     """
 
     def __init__(
@@ -169,7 +170,7 @@ class _Rollouts:
         self.going_on = np.ones(runs, bool)
         self.rolled_back = np.zeros(runs, bool)
         self._gates = [_Gate(gate, plan, users, excess) for gate in gates]
-        self._blocking = sum(not gate.dry_run for gate in gates) + others
+        self._stakes = sum(gate.stake for gate in self._gates if not gate.dry_run) + others
 
     def pass_through(self, number: int) -> ForeseenStage:
         plan = self.plan
@@ -191,7 +192,9 @@ class _Rollouts:
             left, back = np.ones(len(inside), bool), np.zeros(len(inside), bool)
             if blocking:
                 told = np.array([gate.log_e[Question.ROLL_BACK][inside] for gate in blocking])
-                back = np.logaddexp.reduce(told, axis=0) - math.log(self._blocking) >= math.log(ROLL_BACK_E)
+                staked = told + np.log([[gate.stake] for gate in blocking])
+                mean = np.logaddexp.reduce(staked, axis=0) - math.log(self._stakes)
+                back = mean >= math.log(ROLL_BACK_E)
                 left &= (told < math.log(SUSPICION_E)).all(axis=0)
             for gate in blocking:
                 convinced = gate.log_e[Question.PROMOTE][inside] >= needed
@@ -255,6 +258,7 @@ class _Gate:
 
     def __init__(self, gate: Foreseeable, plan: Plan, users: Users, excess: Floats) -> None:
         self.name, self.dry_run = gate_name(gate), gate.dry_run
+        self.stake = errors.STAKE if isinstance(gate, ErrorsSpec) else 1.0
         self._stable, ratio = _rates(gate, users.error_rate)
         runs, events = len(excess), len(self._stable)
         # Regressions are of the errors alone.

@@ -35,11 +35,11 @@ def gates(story: Story) -> str:
     evidence = [reading for reading in newest.values() if reading.by_evidence]
     checks = [reading for reading in newest.values() if not reading.by_evidence]
     words = (
-        "The scale is odds against chance, valid whenever one looks. The users go back when the average over "
-        f"the gates says {ROLL_BACK_E:g} to 1 that the candidate is worse. A stage is passed when every gate "
-        f"says {PROMOTE_E:g} to 1 ({LAST_PROMOTE_E:g} to 1 in the last stage) that it is not worse by more "
-        "than the stage's margin; each stage collects that proof anew. What lies beyond the edge is drawn at "
-        "the edge."
+        "The scale is odds against chance, valid whenever one looks. The users go back when the weighted "
+        f"average of the gates says {ROLL_BACK_E:g} to 1 that the candidate is worse. A stage is passed "
+        f"when every gate says {PROMOTE_E:g} to 1 ({LAST_PROMOTE_E:g} to 1 in the last stage) that it is "
+        "not worse by more than the stage's margin; each stage collects that proof anew. What lies "
+        "beyond the edge is drawn at the edge."
     )
     deciding = [reading for reading in evidence if not reading.dry_run]
     together = [_together(story)] if len(deciding) > 1 else []
