@@ -118,7 +118,7 @@ def measure(work: Work) -> Cost:
     began_s = time.monotonic()
     while len(watch.seen) < SETTLED_AFTER_TICKS * len(work.folders) and _is_within(began_s, SETTLES_WITHIN_S):
         _look_for(fleet, 1.0)
-    settled_s = time.monotonic() - began_s
+    settled_s, errors_before = time.monotonic() - began_s, _errors(watch)
     cpu_s, started_s = time.process_time(), time.monotonic()
     _look_for(fleet, work.measured_s)
     cpu_s, elapsed_s = time.process_time() - cpu_s, time.monotonic() - started_s
@@ -138,7 +138,7 @@ def measure(work: Work) -> Cost:
         rss_idle=rss_idle,
         rss=rss,
         threads=threads,
-        port_errors=_errors(watch),
+        port_errors={name: n - errors_before.get(name, 0) for name, n in _errors(watch).items()},
         profile=_told(profiles),
     )
 
