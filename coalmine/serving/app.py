@@ -173,7 +173,8 @@ class Serving:
 
     def _served_since(self, request: Request) -> Answer:
         """The newest predictions with their ids, for whoever compares two servers' answers to a request."""
-        asked = parse_qs(request.target.partition(b"?")[2].decode("latin-1")).get("after", ["0"])[0]
+        query = parse_qs(request.target.partition(b"?")[2].decode("latin-1"), keep_blank_values=True)
+        asked = query.get("after", ["0"])[0]
         if not (asked.isascii() and asked.isdecimal() and len(asked) <= 18):
             raise Refusal(
                 FailureKind.MALFORMED, f"`after` is {shown(asked)}: send the `next` of an answer before"

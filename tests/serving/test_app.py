@@ -187,7 +187,7 @@ def test_the_newest_predictions_are_given_by_id_from_a_place_on(binary: Built) -
     assert Client(binary).get("/served").json()["epoch"] != first["epoch"]
 
 
-@pytest.mark.parametrize("after", ["-1", "x", "9" * 30, "%C2%B2"])
+@pytest.mark.parametrize("after", ["", "-1", "x", "9" * 30, "%C2%B2"])
 def test_a_place_that_is_none_is_refused(after: str, binary: Built) -> None:
     assert Client(binary).get(f"/served?after={after}").status_code == 400
 
