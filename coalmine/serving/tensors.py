@@ -88,7 +88,7 @@ class InputSchema:
                 name = tensor["name"]
                 datatype, types = usual[name]
                 shape = tensor["shape"]
-                if tensor["datatype"] != datatype or shape not in _ONE_ROW or shape[0] is True:
+                if tensor["datatype"] != datatype or shape not in _ONE_ROW or type(shape[0]) is not int:
                     return None
                 (value,) = data = tensor["data"]
                 if type(value) not in types or (datatype == "INT64" and value > _LARGEST_INT64):
@@ -103,8 +103,10 @@ class InputSchema:
         width = self._width
         try:
             (tensor,) = tensors
-            data = tensor["data"]
-            if tensor["datatype"] != "FP64" or tensor["shape"] != [1, width] or len(data) != width:
+            shape, data = tensor["shape"], tensor["data"]
+            if tensor["datatype"] != "FP64" or shape != [1, width] or type(shape[0]) is not int:
+                return None
+            if len(data) != width:
                 return None
             # true is a number to `pack`.
             return self._pack(*data) if _NUMBERS.issuperset(map(type, data)) else None

@@ -155,9 +155,12 @@ def _paused_in_the_first_stage(work: Workplace) -> subprocess.Popen[str]:
 
 
 def _plot(out: str) -> list[str]:
-    """What a delivery told, but for times, versions and numbers."""
+    """What a delivery told, but for times, versions, numbers, and whether the end or the last event was
+    quicker to be printed."""
     lines = [line.split("  ")[-1] for line in out.splitlines() if not line.startswith("Report:")]
-    return [re.sub(r"blue|green", "SLOT", re.sub(r"[\d.,]+", "N", line.split(" (")[0])) for line in lines]
+    return sorted(
+        re.sub(r"blue|green", "SLOT", re.sub(r"[\d.,]+", "N", line.split(" (")[0])) for line in lines
+    )
 
 
 def _get(port: int, path: str) -> str:

@@ -79,6 +79,8 @@ class Workplace:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # As in a person's shell: what a script starts in its background is deaf to Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     # --- Git ---------------------------------------------------------------------------

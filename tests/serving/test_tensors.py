@@ -97,7 +97,7 @@ _VALUES = st.one_of(
     st.text(max_size=3),
     st.just([1.0]),
 )
-_SHAPES = st.sampled_from([[1], [1, 1], [1, 3], [2], [True], [], [0], None, 1])
+_SHAPES = st.sampled_from([[1], [1.0], [1, 1], [1, 3], [2], [True], [], [0], None, 1])
 _DATATYPES = st.sampled_from(["FP64", "INT64", "BYTES", "BOOL", "FP32", "INT8", "x", None])
 
 
@@ -132,7 +132,11 @@ def test_the_quick_way_and_the_careful_way_agree(inputs: tuple[Tensor, ...]) -> 
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(_VALUES, min_size=2, max_size=4), st.sampled_from([[1, 3], [3], [True, 3], [1]]), _DATATYPES)
+@given(
+    st.lists(_VALUES, min_size=2, max_size=4),
+    st.sampled_from([[1, 3], [1.0, 3], [3], [True, 3], [1]]),
+    _DATATYPES,
+)
 def test_the_two_ways_agree_on_row_major_tensors(data: Any, shape: Any, datatype: Any) -> None:
     schema = InputSchema(NUMBERS)
     tensors = matrix(data, shape, datatype=datatype)
