@@ -294,7 +294,7 @@ class Connection(asyncio.Protocol):
         self._chunks: list[bytes] = []
 
     def _request(self) -> Request:
-        """What has come of it, where it is refused."""
+        """The whole request, or what has come of one that is refused."""
         chunks = self._chunks
         return Request(
             self._parser.get_method() if self._in_body else b"",
@@ -352,11 +352,11 @@ class Connection(asyncio.Protocol):
 
     def _respond(self, request: Request, answer: Answer) -> None:
         request.is_over = True
+        self._answering = None
         if self._transport.is_closing():
             return
         closes = request.closes or (not self._app.is_ready and not self._queue)
         self._transport.write(self._wire.answer(request, answer, closes))
-        self._answering = None
         self._idle_since_s = self._all.now_s
         if closes:
             self._end(request)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from coalmine.errors import IntegrityError
 from coalmine.rollout.evidence import ArmCounts, Counters, Poll
-from coalmine.rollout.gates import Gate, GateReading, Verdict
+from coalmine.rollout.gates import Gate, GateReading, Verdict, kinds
 from coalmine.rollout.gates.combine import judged, mean_log_e, ruling, verdict
 from coalmine.rollout.gates.errors import ErrorsGate
 from coalmine.rollout.gates.latency import LatencyGate
@@ -88,19 +88,19 @@ class TestEveryGate:
     def test_what_is_saved_comes_back_equal_and_goes_on_equal(self, start, polls):
         history = Counters(5_000, 9, tuple(zip(BOUNDS_S, arm(5_000).within, strict=True)))
         gate = after(start.start(history=history).for_stage(0.05), polls, HEALTHY)
-        text = json.dumps(gate.to_json(), allow_nan=False)
-        again = type(gate).from_json(json.loads(text))
+        text = json.dumps(kinds.to_json(gate), allow_nan=False)
+        again = kinds.from_json(json.loads(text))
         assert again == gate
         assert again.observe(HEALTHY) == gate.observe(HEALTHY)
         assert len(text) < 4_000
 
     def test_its_record_does_not_grow_with_the_rollout(self, start):
-        sizes = [len(json.dumps(after(start.start(), polls, HEALTHY).to_json())) for polls in (10, 300)]
+        sizes = [len(json.dumps(kinds.to_json(after(start.start(), polls, HEALTHY)))) for polls in (10, 300)]
         assert sizes[1] < sizes[0] + 200
 
     def test_a_damaged_record_is_refused(self, start):
         with pytest.raises(IntegrityError, match="start it anew"):
-            start.from_json(start.start().to_json() | {"comparison": None})
+            kinds.from_json(kinds.to_json(start.start()) | {"comparison": None})
 
     def test_wider_roll_back_constants_tolerate_more(self, start):
         bad = poll(arm(100, 6, (0.0, 0.1, 0.3, 0.7, 0.85, 0.93, 0.97, 0.99, 1.0, 1.0)), arm(1_900, 40))
@@ -131,7 +131,7 @@ def test_any_counts_give_a_finite_reading_that_survives_saving(data):
         reading = gate.reading()
         assert math.isfinite(reading.log_e_roll_back)
         assert math.isfinite(reading.log_e_promote)
-        assert type(gate).from_json(gate.to_json()) == gate
+        assert kinds.from_json(kinds.to_json(gate)) == gate
 
 
 class TestErrors:

@@ -199,6 +199,17 @@ async def test_the_request_of_who_has_gone_is_over() -> None:
 
 
 @told
+async def test_an_answer_that_nobody_waits_for_any_more_is_the_only_one() -> None:
+    """The kernel's word that the client has gone may come before ours."""
+    talk = Talk()
+    talk.say("GET /later HTTP/1.1")
+    talk.transport.close()
+    talk.app.answer(talk.app.later[0])
+    talk.connection.connection_lost(None)
+    assert talk.app.refused == []
+
+
+@told
 async def test_a_body_that_breaks_off_is_told_and_counted() -> None:
     talk = Talk()
     talk.say("POST /a HTTP/1.1", "content-length: 4", body=b"b")

@@ -56,7 +56,7 @@ class GateReading:
 
 
 class Gate(Protocol):
-    """One gate with its evidence. Immutable; serialisable by `to_json`."""
+    """One gate with its evidence: a frozen dataclass, a few kB of sufficient statistics (`kinds` saves it)."""
 
     @property
     def name(self) -> str: ...
@@ -70,10 +70,6 @@ class Gate(Protocol):
         ...
 
     def reading(self) -> GateReading: ...
-
-    def to_json(self) -> dict[str, object]:
-        """Sufficient statistics only, a few kB. Law: `from_json(g.to_json()) == g`."""
-        ...
 
 
 def bet(comparison: Comparison, counts: TwoArmCounts, poll: Poll) -> Comparison:

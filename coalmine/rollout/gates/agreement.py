@@ -12,7 +12,6 @@ from typing import Self
 from coalmine.rollout.evidence import Poll
 from coalmine.rollout.gates import GateReading, Verdict
 from coalmine.rollout_spec import AgreementSpec
-from coalmine.statistics import saved
 from coalmine.statistics.bounded_mean import BoundedMean, Side
 
 AT_MOST = AgreementSpec().at_most
@@ -64,13 +63,6 @@ class AgreementGate:
             verdict=Verdict.ERROR if self.error else None,
             numbers={"compared": self.compared, "different": self.different, "at_most": self.above.bound},
         )
-
-    def to_json(self) -> dict[str, object]:
-        return saved.to_json(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, object]) -> Self:
-        return saved.from_json(cls, data)
 
     def _sentence(self) -> str:
         if not self.compared:

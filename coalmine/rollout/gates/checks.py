@@ -12,7 +12,6 @@ from typing import Self
 
 from coalmine.rollout.evidence import Poll
 from coalmine.rollout.gates import GateReading, Verdict
-from coalmine.statistics import saved
 
 
 @dataclass(frozen=True)
@@ -56,10 +55,3 @@ class CheckGate:
             by_evidence=False,
             numbers={"failing": self.failing, "breaches": self.breaches},
         )
-
-    def to_json(self) -> dict[str, object]:
-        return saved.to_json(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, object]) -> Self:
-        return saved.from_json(cls, data)

@@ -13,7 +13,6 @@ from typing import Self
 from coalmine.rollout.evidence import ArmCounts, Counters, Poll
 from coalmine.rollout.gates import GateReading, Verdict, bet
 from coalmine.rollout_spec import ErrorsSpec
-from coalmine.statistics import saved
 from coalmine.statistics.comparison import Comparison
 from coalmine.statistics.eprocess import Null, TwoArmCounts
 
@@ -79,13 +78,6 @@ class ErrorsGate:
             verdict=Verdict.ERROR if self.comparison.has_no_stable else None,
             stake=STAKE,
         )
-
-    def to_json(self) -> dict[str, object]:
-        return saved.to_json(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, object]) -> Self:
-        return saved.from_json(cls, data)
 
     def _sentence(self) -> str:
         seen = self.comparison.rollout

@@ -22,6 +22,7 @@ from coalmine.rollout_spec import (
     WebhookSpec,
     gate_name,
 )
+from coalmine.statistics import saved
 from coalmine.statistics.eprocess import Null
 
 _KINDS: Mapping[str, Any] = {
@@ -74,7 +75,7 @@ def fresh(spec: GateSpec, before: Reading, polls_per_start: int, dispersion: flo
 def to_json(gate: Gate) -> dict[str, object]:
     """Law: `from_json(to_json(g)) == g`."""
     kind = next(kind for kind, type_ in _KINDS.items() if type(gate) is type_)
-    return {"kind": kind, **gate.to_json()}
+    return {"kind": kind, **saved.to_json(gate)}
 
 
 def from_json(content: Mapping[str, object]) -> Gate:
@@ -88,7 +89,7 @@ def from_json(content: Mapping[str, object]) -> Gate:
             f"a saved rollout holds a gate of the unknown kind {content.get('kind')!r}: run the version of "
             "coalmine that saved it, or abort the rollout and start it anew"
         )
-    gate: Gate = kind.from_json({key: value for key, value in content.items() if key != "kind"})
+    gate: Gate = saved.from_json(kind, {key: value for key, value in content.items() if key != "kind"})
     return gate
 
 

@@ -28,7 +28,6 @@ from coalmine.rollout.evidence import ArmCounts, Counters, Poll
 from coalmine.rollout.gates import GateReading, bet
 from coalmine.rollout.gates.bounds import ENOUGH, nearest
 from coalmine.rollout_spec import LatencySpec
-from coalmine.statistics import saved
 from coalmine.statistics.comparison import Comparison
 from coalmine.statistics.eprocess import Null, TwoArmCounts
 
@@ -121,13 +120,6 @@ class LatencyGate:
             self.comparison.rollout.stable_rate(slowest),
             self._sentence(slowest),
         )
-
-    def to_json(self) -> dict[str, object]:
-        return saved.to_json(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, object]) -> Self:
-        return saved.from_json(cls, data)
 
     def _with_bounds_chosen(self) -> Self:
         enough = self.slower.stable_requests >= ENOUGH

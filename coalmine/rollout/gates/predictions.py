@@ -20,7 +20,6 @@ from coalmine.rollout.evidence import AnswerCounts, Answers, Arm, Poll
 from coalmine.rollout.gates import GateReading, Verdict, unread
 from coalmine.rollout.gates.bounds import ENOUGH, nearest
 from coalmine.rollout_spec import PredictionsSpec
-from coalmine.statistics import saved
 from coalmine.statistics.comparison import Comparison
 from coalmine.statistics.eprocess import Null, TwoArmCounts
 
@@ -107,13 +106,6 @@ class PredictionsGate:
             self.error or self._sentence(most_moved),
             verdict=Verdict.ERROR if self.error else None,
         )
-
-    def to_json(self) -> dict[str, object]:
-        return saved.to_json(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, object]) -> Self:
-        return saved.from_json(cls, data)
 
     def _with_bounds_chosen(self) -> Self:
         known = self.below if self.below.stable_requests >= ENOUGH else self.history

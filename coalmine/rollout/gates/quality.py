@@ -16,7 +16,6 @@ from typing import Self
 from coalmine.rollout.evidence import AnswerCounts, Answers, Arm, Poll
 from coalmine.rollout.gates import GateReading, Verdict, unread
 from coalmine.rollout_spec import QualitySpec
-from coalmine.statistics import saved
 from coalmine.statistics.comparison import Comparison
 from coalmine.statistics.eprocess import Null, TwoArmCounts
 
@@ -76,13 +75,6 @@ class QualityGate:
             verdict=Verdict.ERROR if self.error or self.comparison.has_no_stable else None,
             numbers={"candidate_labels": seen.candidate_requests, "stable_labels": seen.stable_requests},
         )
-
-    def to_json(self) -> dict[str, object]:
-        return saved.to_json(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, object]) -> Self:
-        return saved.from_json(cls, data)
 
     def _sentence(self) -> str:
         seen = self.comparison.rollout
