@@ -56,7 +56,7 @@ class GateReading:
 
 
 class Gate(Protocol):
-    """One gate with its evidence: a frozen dataclass, a few kB of sufficient statistics (`kinds` saves it)."""
+    """One gate with its evidence: a frozen dataclass of a few kB, which `kinds` saves."""
 
     @property
     def name(self) -> str: ...
