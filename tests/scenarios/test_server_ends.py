@@ -60,6 +60,7 @@ def test_a_killed_server_loses_what_it_had_begun_and_nothing_else(
     servers.signal(Slot.GREEN, signal.SIGKILL)
     users.await_answers(PER_S)
     counts = users.end()
+    print(f"killed: {counts.failed} of {counts.asked} requests failed, {counts.latency_ms} ms")
     assert [what for what in counts.failures if BROKE_OFF not in what] == []
     assert counts.failed <= MOST_IN_FLIGHT
     assert (counts.good + counts.failed, counts.mixed) == (counts.asked, [])
@@ -74,6 +75,7 @@ def test_a_server_that_ends_in_one_slot_is_not_noticed_in_the_other(
 
 
 def assert_nothing_lost(counts: Counts) -> None:
+    print(f"{counts.failed} of {counts.asked} requests failed, {counts.latency_ms} ms")
     assert (counts.failures, counts.mixed) == ({}, [])
     assert set(counts.answered) == {"1.2.0"}
     assert counts.good == counts.asked
