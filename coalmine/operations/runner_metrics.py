@@ -12,6 +12,7 @@ import time
 from collections import Counter as Tally
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -35,7 +36,7 @@ class RunnerMetrics:
         self._looked_s = time.monotonic()
         rollouts = Gauge("coalmine_runner_rollouts", "Rollouts under way.", ["phase"], registry=registry)
         for phase in Phase:
-            rollouts.labels(phase.value).set_function(lambda phase=phase: self._in(phase))  # type: ignore[misc]
+            rollouts.labels(phase.value).set_function(partial(self._in, phase))
         info = Gauge("coalmine_runner_info", "What it runs for.", ["environment"], registry=registry)
         info.labels(environment).set(1)
         self._ticks = Histogram(
