@@ -17,6 +17,7 @@ from coalmine.operations import plan as module
 from coalmine.operations.plan import Forecast, plan
 from coalmine.operations.workspace import Workspace
 from coalmine.rollout.foresight import Runs, foresee
+from coalmine.rollout_spec import Rollout
 from coalmine.scaffold.repository import init
 from tests.audit.fake_rollouts import FakeRollout
 from tests.audit.simulated_rollouts import EVERYTHING, SHORT, simulate
@@ -46,10 +47,10 @@ def foreseen(workspace: Workspace, **known: float) -> Forecast:
     return plan(workspace, MODEL, "local", lambda _: None, **known)
 
 
-def record(workspace: Workspace, spec: object, requests_per_s: float, elsewhere: Path) -> None:
+def record(workspace: Workspace, spec: Rollout, requests_per_s: float, elsewhere: Path) -> None:
     """As a closing commit leaves it in the working tree."""
     fake = FakeRollout(model=MODEL)
-    folder = simulate(elsewhere, spec, World(requests_per_s=requests_per_s), fake)  # type: ignore[arg-type]
+    folder = simulate(elsewhere, spec, World(requests_per_s=requests_per_s), fake)
     story = read_story(folder)
     path = workspace.top / record_folder(MODEL, story.about.id) / "rollout.yaml"
     path.parent.mkdir(parents=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ from coalmine.rollout.evidence import (
 C, S = Arm.CANDIDATE, Arm.STABLE
 
 
-def reading(n: int, **changes: object) -> Reading:
+def reading(n: int, **changes: Any) -> Reading:
     """The n-th: each counter has grown by its own step since the one before."""
     whole = Reading(
         at_s=float(n),
@@ -37,7 +38,7 @@ def reading(n: int, **changes: object) -> Reading:
         },
         pairs=Pairs("p", 90 * n, n),
     )
-    return replace(whole, **changes)  # type: ignore[arg-type]
+    return replace(whole, **changes)
 
 
 def test_everything_is_counted_between_two_readings() -> None:
@@ -74,9 +75,9 @@ def test_a_server_that_began_anew_is_known_by_its_epoch_although_it_counted_more
 
 
 @pytest.mark.parametrize("changed", [{"labels": 1}, {"loss": 0.1}, {"scores": ((0.5, 1), (1.0, 2))}])
-def test_answers_that_went_down_are_left_out(changed: dict[str, object]) -> None:
+def test_answers_that_went_down_are_left_out(changed: dict[str, Any]) -> None:
     after = reading(2)
-    fewer = replace(after.answers[C], **changed)  # type: ignore[arg-type]
+    fewer = replace(after.answers[C], **changed)
     assert C not in between(reading(1), replace(after, answers={**after.answers, C: fewer}), 0.1).answers
 
 
