@@ -32,18 +32,6 @@ def served(stack: LocalStack) -> LocalStack:
     return stack
 
 
-@pytest.fixture
-def router(stack: LocalStack) -> EnvoyRouter:
-    return declared_router(stack, "m")
-
-
-@pytest.fixture
-def user(stack: LocalStack) -> Iterator[User]:
-    user = User(stack)
-    yield user
-    user.close()
-
-
 class TestEnvoyKeepsTheContract(RouterContract):
     @pytest.fixture
     def router(self, stack: LocalStack) -> EnvoyRouter:

@@ -16,7 +16,7 @@ from coalmine.local.stack import LocalStack
 from coalmine.rollout.ports import Match, TrafficSplit, UserKey
 from coalmine.routers.envoy import EnvoyRouter
 from coalmine.slots import Slot
-from tests.local.harness import User, declared_router, eventually, fake_server, running_stack
+from tests.local.harness import User, eventually, fake_server, running_stack
 
 HEADER = UserKey("header", "x-user-id")
 COOKIE = UserKey("cookie", "uid")
@@ -30,18 +30,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
         for slot in Slot:
             stack.run(fake_server(stack, f"m-{slot}"))
         yield stack
-
-
-@pytest.fixture
-def router(stack: LocalStack) -> EnvoyRouter:
-    return declared_router(stack, "m")
-
-
-@pytest.fixture
-def user(stack: LocalStack) -> Iterator[User]:
-    user = User(stack)
-    yield user
-    user.close()
 
 
 def slot_of(user: User, headers: dict[str, str]) -> str:

@@ -8,7 +8,6 @@ import signal
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,29 +16,11 @@ from coalmine.rollout.evidence import Arm
 from coalmine.rollout.ports import TrafficRouter, TrafficSplit
 from coalmine.slots import Slot
 from coalmine.telemetry.scrape import ScrapeTelemetry
-from tests.local.harness import User, declared_router, eventually, fake_server, kill, pid_of, running_stack
+from tests.local.harness import User, eventually, kill, pid_of
 
 REQUESTS = 40
 HALF = TrafficSplit({Slot.BLUE: 50, Slot.GREEN: 50})
 COPIED = TrafficSplit({Slot.BLUE: 100, Slot.GREEN: 0}, mirror_percent=100)
-
-
-@pytest.fixture
-def stack(tmp_path: Path) -> Iterator[LocalStack]:
-    with running_stack(tmp_path) as stack:
-        for slot in Slot:
-            stack.run(fake_server(stack, f"m-{slot}"))
-        yield stack
-
-
-@pytest.fixture
-def router(stack: LocalStack) -> TrafficRouter:
-    return declared_router(stack, "m")
-
-
-@pytest.fixture
-def telemetry(stack: LocalStack) -> ScrapeTelemetry:
-    return ScrapeTelemetry("m", stack.admin_address)
 
 
 @pytest.fixture

@@ -5,9 +5,8 @@ import math
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.client import HTTPException
-from pathlib import Path
 
 import pytest
 
@@ -27,36 +26,8 @@ from tests.local.harness import (
     fake_server,
     kill,
     pid_of,
-    running_stack,
     status_of,
 )
-
-
-@pytest.fixture
-def stack(tmp_path: Path) -> Iterator[LocalStack]:
-    """Model `m` with a server in both slots."""
-    with running_stack(tmp_path) as stack:
-        for slot in Slot:
-            stack.run(fake_server(stack, f"m-{slot}"))
-        yield stack
-
-
-@pytest.fixture
-def router(stack: LocalStack) -> TrafficRouter:
-    return declared_router(stack, "m")
-
-
-@pytest.fixture
-def telemetry(stack: LocalStack) -> ScrapeTelemetry:
-    declared_router(stack, "m")
-    return ScrapeTelemetry("m", stack.admin_address)
-
-
-@pytest.fixture
-def user(stack: LocalStack) -> Iterator[User]:
-    user = User(stack)
-    yield user
-    user.close()
 
 
 def restart_envoy(stack: LocalStack) -> None:
