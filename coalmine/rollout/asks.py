@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import assert_never
 
 from coalmine.rollout.decision import Decision
 from coalmine.rollout.events import EventKind
+from coalmine.rollout.phases import promote, roll_back
 from coalmine.rollout.plan import Plan, RolloutStage
 from coalmine.rollout.ports import Ask, Request
 from coalmine.rollout.state import Phase, RolloutState
 
-Step = Callable[[Decision, str, float], Decision]  # ends the rollout, for a reason
 
-
-def obey(
-    plan: Plan, decision: Decision, requests: Sequence[Request], now_s: float, promote: Step, roll_back: Step
-) -> Decision:
+def obey(plan: Plan, decision: Decision, requests: Sequence[Request], now_s: float) -> Decision:
     """The journal gives a request at least once: one that is known from the last time is not done again."""
     known = decision.state.obeyed
     for request in requests:
         if request not in known:
-            decision = _obey(plan, decision, request, now_s, promote, roll_back)
+            decision = _obey(plan, decision, request, now_s)
     if not requests:
         return decision
     return replace(decision, state=replace(decision.state, obeyed=tuple(requests)))
@@ -42,9 +39,7 @@ def _next(state: RolloutState) -> int:
     return 0 if state.phase is Phase.INSTALLING else state.stage + 1
 
 
-def _obey(
-    plan: Plan, decision: Decision, request: Request, now_s: float, promote: Step, roll_back: Step
-) -> Decision:
+def _obey(plan: Plan, decision: Decision, request: Request, now_s: float) -> Decision:
     state, who = decision.state, request.who
     if not state.phase.deciding:
         late = f"too late, the rollout is {state.phase.replace('_', ' ')}"

@@ -9,7 +9,6 @@ A tick, top-down: what people asked; what the world shows; what the gates say; t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import assert_never
 
@@ -21,7 +20,8 @@ from coalmine.rollout.gates import Gate, Verdict
 from coalmine.rollout.gates.combine import SUSPICION_E, Ruling, ruling
 from coalmine.rollout.gates.kinds import fresh
 from coalmine.rollout.measuring import SKEWED_FOR_S, measure, poll_of, stage_of, with_poll
-from coalmine.rollout.plan import BAKE, Plan, RolloutStage, StageKind
+from coalmine.rollout.phases import enter, one_sentence, promote, proving, roll_back
+from coalmine.rollout.plan import Plan, StageKind
 from coalmine.rollout.ports import SlotHealth, SlotStatus, TrafficSplit
 from coalmine.rollout.state import Phase, RolloutState, Traffic
 from coalmine.rollout_spec import gate_name
@@ -47,7 +47,7 @@ def begin(plan: Plan, state: RolloutState, now_s: float, asked_by: str = "", aga
 
 def decide(plan: Plan, state: RolloutState, seen: Observation, now_s: float) -> Decision:
     """What comes next. Pure; once ended, nothing changes any more."""
-    decision = obey(plan, Decision(state), seen.requests, now_s, _promote, _roll_back)
+    decision = obey(plan, Decision(state), seen.requests, now_s)
     match decision.state.phase:
         case Phase.INSTALLING:
             return _install(plan, decision, seen, now_s)
@@ -100,14 +100,14 @@ def _install(plan: Plan, decision: Decision, seen: Observation, now_s: float) ->
     state, candidate = decision.state, seen.candidate
     if isinstance(candidate, SlotStatus):
         if candidate.health is SlotHealth.FAILED:
-            return _roll_back(decision, f"the candidate cannot start: {candidate.detail}", now_s)
+            return roll_back(decision, f"the candidate cannot start: {candidate.detail}", now_s)
         if candidate.health is SlotHealth.READY:
             return _candidate_ready(plan, decision, seen, now_s)
     deadline_s = plan.rollout.progress_deadline_s
     if now_s - state.entered_at_s > deadline_s:
         said = candidate.reason if isinstance(candidate, Unmeasured) else candidate.detail
         last = f" (last word: {said})" if said else ""
-        return _roll_back(decision, f"the candidate was not ready within {deadline_s:g} s{last}", now_s)
+        return roll_back(decision, f"the candidate was not ready within {deadline_s:g} s{last}", now_s)
     return decision
 
 
@@ -129,7 +129,7 @@ def _count_traffic(decision: Decision, reading: Reading | Unmeasured) -> Decisio
 def _candidate_ready(plan: Plan, decision: Decision, seen: Observation, now_s: float) -> Decision:
     state = decision.state
     if not state.has_stable:
-        return _promote(decision, "the first release: the candidate is ready", now_s)
+        return promote(decision, "the first release: the candidate is ready", now_s)
     if state.paused:
         return decision.holding("Paused.", now_s)
     if isinstance(seen.reading, Unmeasured):
@@ -140,7 +140,7 @@ def _candidate_ready(plan: Plan, decision: Decision, seen: Observation, now_s: f
     ready = f"The candidate is ready. {_what_is_known(plan, state)}"
     told = decision.then(state, now_s, EventKind.CANDIDATE_READY, ready)
     gates = _fresh_gates(plan, seen.reading)
-    return _enter(plan, replace(told, state=replace(told.state, gates=gates)), 0, now_s)
+    return enter(plan, replace(told, state=replace(told.state, gates=gates)), 0, now_s)
 
 
 def _fresh_gates(plan: Plan, before: Reading) -> tuple[Gate, ...]:
@@ -170,7 +170,7 @@ def _what_is_known(plan: Plan, state: RolloutState) -> str:
 
 def _progress(plan: Plan, decision: Decision, seen: Observation, now_s: float) -> Decision:
     if isinstance(seen.candidate, SlotStatus) and seen.candidate.health is SlotHealth.FAILED:
-        return _roll_back(decision, f"the candidate died: {seen.candidate.detail}", now_s)
+        return roll_back(decision, f"the candidate died: {seen.candidate.detail}", now_s)
     stable = seen.stable
     after = _look(plan, decision, seen, now_s)
     if isinstance(stable, SlotStatus) and stable.health is SlotHealth.FAILED:
@@ -253,7 +253,7 @@ def _judge(plan: Plan, decision: Decision, poll: Poll, now_s: float) -> Decision
     judged = ruling(measured.gates, last=baking or plan.is_last(state.stage))
     decision = _dry_runs_told(decision, now_s)
     if judged.verdict is Verdict.FAIL:
-        return _roll_back(decision, judged.reason, now_s)
+        return roll_back(decision, judged.reason, now_s)
     unseen = measured.kind is not StageKind.PREVIEW and poll.candidate.requests == 0
     if not unseen and judged.verdict is not Verdict.ERROR:
         decision = replace(decision, state=replace(decision.state, measured_at_s=now_s))
@@ -276,7 +276,7 @@ def _judge(plan: Plan, decision: Decision, poll: Poll, now_s: float) -> Decision
     decision = decision.holding(None, now_s)
     if judged.verdict is not Verdict.PASS:
         return _within_budgets(plan, decision, now_s)
-    return _enter(plan, decision, state.stage + 1, now_s)
+    return enter(plan, decision, state.stage + 1, now_s)
 
 
 def _is_sick(stable: ArmCounts) -> bool:
@@ -289,7 +289,7 @@ def _proving_nothing(decision: Decision, now_s: float) -> Decision:
     What speaks against the candidate stays, since every poll is bet on.
     """
     state = decision.state
-    anew = replace(state, gates=_proving(state.gates, dict(state.margins)))
+    anew = replace(state, gates=proving(state.gates, dict(state.margins)))
     why = (
         f"Stable itself fails more than {SICK_SHARE:.0%} of its requests: nobody else gets the candidate now."
     )
@@ -300,7 +300,7 @@ def _unmeasured(decision: Decision, judged: Ruling, now_s: float) -> Decision:
     """Told once for each gate, in its first words: those that follow may differ by a number alone."""
     held, begins = decision.state.held, f"The gate {judged.gate} holds: "
     same = held is not None and held.startswith(begins)
-    return decision.holding(held if same else f"{begins}{_sentence(judged.reason)}", now_s)
+    return decision.holding(held if same else f"{begins}{one_sentence(judged.reason)}", now_s)
 
 
 def _baking(plan: Plan, decision: Decision, now_s: float) -> Decision:
@@ -311,7 +311,7 @@ def _baking(plan: Plan, decision: Decision, now_s: float) -> Decision:
     calm = all(reading.log_e_roll_back < math.log(SUSPICION_E) for reading in deciding)
     checked = all(r.by_evidence or not r.asked or r.verdict is Verdict.PASS for r in deciding)
     if now_s - state.entered_at_s >= plan.rollout.bake_s and calm and checked:
-        return _promote(decision, "every gate passed, and the bake", now_s)
+        return promote(decision, "every gate passed, and the bake", now_s)
     return _within_budgets(plan, decision, now_s)
 
 
@@ -324,7 +324,7 @@ def _skewed(decision: Decision, now_s: float) -> Decision:
         why = f"Every gate is frozen: requests do not come by the {state.weight_percent} % that was set."
         return decision.holding(why, now_s)
     came = f"{routed.candidate:,} of {routed.candidate + routed.stable:,} requests came to the candidate"
-    return _roll_back(
+    return roll_back(
         decision, f"{came}, set to {state.weight_percent} %: what cannot be counted cannot be compared", now_s
     )
 
@@ -337,7 +337,7 @@ def _dry_runs_told(decision: Decision, now_s: float) -> Decision:
         if reading.dry_run and reading.verdict is Verdict.FAIL and reading.gate not in told:
             state = replace(decision.state, dry_runs_told=(*told, reading.gate))
             sentence = (
-                f"{reading.gate} would have rolled back, and is a dry run: {_sentence(reading.sentence)}"
+                f"{reading.gate} would have rolled back, and is a dry run: {one_sentence(reading.sentence)}"
             )
             decision = decision.then(state, now_s, EventKind.DRY_RUN_FAILED, sentence)
     return decision
@@ -358,92 +358,10 @@ def _within_budgets(plan: Plan, decision: Decision, now_s: float) -> Decision:
     exposed = state.phase is not Phase.INSTALLING  # an approval may be long in coming before anybody is
     if now_s - state.measured_at_s > rollout.no_data_budget_s and (exposed or not state.awaiting_approval):
         why = state.held or "no requests reached the candidate"
-        return _roll_back(
+        return roll_back(
             decision, f"nothing could be measured for {rollout.no_data_budget_s:g} s: {why}", now_s
         )
     if not state.paused and now_s - state.entered_at_s > rollout.hold_budget_s:
         what = "nobody approved" if state.awaiting_approval else "still undecided"
-        return _roll_back(decision, f"{what} after {rollout.hold_budget_s:g} s in one stage", now_s)
+        return roll_back(decision, f"{what} after {rollout.hold_budget_s:g} s in one stage", now_s)
     return decision
-
-
-# --- the next phase --------------------------------------------------------------------
-
-
-def _enter(plan: Plan, decision: Decision, index: int, now_s: float) -> Decision:
-    """The stage at `index` of the plan, or the bake after the last."""
-    if index == len(plan.stages):
-        return _bake(plan, decision, now_s)
-    state, stage = decision.state, plan.stages[index]
-    margins = plan.margins(index, state.traffic.requests_per_s)
-    entered = state.entering(
-        Phase.PROGRESSING,
-        now_s,
-        stage=index,
-        weight_percent=stage.weight_percent,
-        margins=tuple(margins.items()),
-        gates=_proving(state.gates, margins),
-    )
-    proof = ", ".join(f"{name} {margin:.2%}" for name, margin in margins.items())
-    within = f" (margins: {proof})" if proof else ""
-    sentence = f"Stage {index + 1} of {len(plan.stages)}: {_who(plan, stage)}{within}."
-    return decision.then(entered, now_s, EventKind.STAGE_STARTED, sentence)
-
-
-def _proving(gates: tuple[Gate, ...], margins: Mapping[str, float]) -> tuple[Gate, ...]:
-    """The gates at the start of their proof that the candidate is within its margins."""
-    return tuple(gate.for_stage(margins.get(gate.name, 0.0)) for gate in gates)
-
-
-def _who(plan: Plan, stage: RolloutStage) -> str:
-    """Who gets the candidate in `stage`, for people."""
-    rollout = plan.rollout
-    match stage.kind:
-        case StageKind.SHADOW:
-            percent = 0 if rollout.shadow is None else rollout.shadow.percent
-            return f"shadow, {percent} % of the requests are copied and nobody sees the candidate's answers"
-        case StageKind.PREVIEW:
-            return "preview, the candidate is there for testers alone"
-        case StageKind.WEIGHT:
-            drawn = ", drawn by user" if rollout.sticky is not None else ""
-            return f"{stage.weight_percent} % of the users{drawn}"
-        case StageKind.USERS:
-            assert rollout.users is not None
-            users = rollout.users
-            where = f"header {users.header}" if users.header else f"cookie {users.cookie}"
-            return f"the users with {users.value} in the {where}"
-        case StageKind.BAKE:
-            return "everybody"
-        case other:
-            assert_never(other)
-
-
-def _bake(plan: Plan, decision: Decision, now_s: float) -> Decision:
-    state = decision.state
-    last = len(plan.stages) - 1
-    margins = plan.margins(last, state.traffic.requests_per_s) if plan.stages else {}
-    entered = state.entering(
-        Phase.BAKING,
-        now_s,
-        weight_percent=BAKE.weight_percent,
-        margins=tuple(margins.items()),
-        gates=_proving(state.gates, margins),
-    )
-    bake_s = plan.rollout.bake_s
-    sentence = f"Bake: everybody for {bake_s:g} s; stable stays ready to take them back."
-    return decision.then(entered, now_s, EventKind.BAKE_STARTED, sentence)
-
-
-def _promote(decision: Decision, reason: str, now_s: float) -> Decision:
-    entered = decision.state.entering(Phase.PROMOTING, now_s, weight_percent=100, reason=reason)
-    return decision.then(entered, now_s, EventKind.PROMOTING, f"Promoting: {_sentence(reason)}")
-
-
-def _roll_back(decision: Decision, reason: str, now_s: float) -> Decision:
-    entered = decision.state.entering(Phase.ROLLING_BACK, now_s, weight_percent=0, reason=reason)
-    return decision.then(entered, now_s, EventKind.ROLLING_BACK, f"Rolling back: {_sentence(reason)}")
-
-
-def _sentence(words: str) -> str:
-    """With one full stop: some reasons are sentences of others."""
-    return f"{words.rstrip('.')}."
