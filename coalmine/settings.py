@@ -15,9 +15,12 @@ from coalmine.strict import Spec
 FILE = Path("coalmine.yaml")
 STATE = Path(".coalmine")  # this machine's state, from the top of the repository; never in Git
 
+_OBJECT_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"  # as Kubernetes takes it
+
 
 class PrometheusSettings(Spec):
-    """A server that speaks Prometheus's HTTP API, for the gate `query`. A secret stays out of this file.
+    """A server that speaks Prometheus's HTTP API, for counts and the gate `query`. A secret stays out of
+    this file.
 
     url: of the server, without `/api/v1`. token_file, token_env: where the bearer token is, in a file or an
     environment variable; read anew at each query. ca_file: whom to trust instead of the system.
@@ -47,17 +50,57 @@ def is_loopback(url: str) -> bool:
     return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
 
 
+class FluxSettings(Spec):
+    """Which of Flux's Kustomizations carries the environment's folder to the cluster; its source is read
+    from it."""
+
+    kustomization: str = Field(pattern=_OBJECT_NAME)
+    namespace: str = Field("flux-system", pattern=_OBJECT_NAME)
+
+
+class KubernetesSettings(Spec):
+    """namespace: where the models' objects are. context: of the kubeconfig; default: its current one, and in
+    a pod the pod's own service account."""
+
+    namespace: str = Field(pattern=_OBJECT_NAME)
+    context: str | None = None
+    flux: FluxSettings | None = None
+
+
 class Environment(Spec):
-    """One place where models serve.
+    """One place where models serve: processes of this machine, or pods of a cluster.
 
     address: where the users' requests come in, `host:port`; the local Envoy listens there.
     """
 
-    reconciler: Literal["processes"] = "processes"
-    router: Literal["envoy"] = "envoy"
-    telemetry: Literal["scrape"] = "scrape"
+    reconciler: Literal["processes", "flux", "apply"] = "processes"
+    router: Literal["envoy", "gateway_api", "istio", "linkerd", "appmesh"] = "envoy"
+    telemetry: Literal["scrape", "prometheus"] = "scrape"
     address: str = Field("127.0.0.1:8800", pattern=r"^[^:]+:\d+$")
     prometheus: PrometheusSettings | None = None
+    kubernetes: KubernetesSettings | None = None
+
+    @model_validator(mode="after")
+    def _parts_that_go_together(self) -> Environment:
+        if self.reconciler == "processes":
+            if self.router != "envoy" or self.telemetry != "scrape" or self.kubernetes is not None:
+                raise ValueError(
+                    "`reconciler: processes` serves on this machine, by `router: envoy` and `telemetry: "
+                    "scrape` alone: for a cluster write `reconciler: flux`, or `apply` without Flux"
+                )
+            return self
+        if self.kubernetes is None:
+            raise ValueError(f"`reconciler: {self.reconciler}` needs `kubernetes: {{namespace: ...}}`")
+        if self.router == "envoy" or self.telemetry != "prometheus":
+            raise ValueError(
+                f"`reconciler: {self.reconciler}` serves on a cluster, by `telemetry: prometheus` and one of "
+                "the routers gateway_api, istio, linkerd and appmesh"
+            )
+        if self.prometheus is None:
+            raise ValueError("`telemetry: prometheus` needs `prometheus: {url: ...}`")
+        if (self.reconciler == "flux") != (self.kubernetes.flux is not None):
+            raise ValueError("`kubernetes.flux` belongs to `reconciler: flux`, and that needs it")
+        return self
 
 
 class GitSettings(Spec):

@@ -80,15 +80,14 @@ def adapters(
     Raises:
         RouterUnavailable: the proxy cannot be told about the model; safe to retry.
     """
-    match environment.router, environment.telemetry, environment.reconciler:
-        case "envoy", "scrape", "processes":
-            router = EnvoyRouter(model, endpoints.config_folder, endpoints.admin_address, timeout_s)
-            router.declare(endpoints.slots)
-            return Adapters(
-                router,
-                _telemetry(model, endpoints, gates),
-                ProcessesReconciler(model, endpoints.process_folder, endpoints.serve),
-            )
+    assert environment.reconciler == "processes"
+    router = EnvoyRouter(model, endpoints.config_folder, endpoints.admin_address, timeout_s)
+    router.declare(endpoints.slots)
+    return Adapters(
+        router,
+        _telemetry(model, endpoints, gates),
+        ProcessesReconciler(model, endpoints.process_folder, endpoints.serve),
+    )
 
 
 def _telemetry(model: str, endpoints: Endpoints, gates: Sequence[GateSpec]) -> Telemetry:

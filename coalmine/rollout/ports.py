@@ -101,6 +101,15 @@ class TrafficRouter(Protocol):
             RouteConflict: what it reports is no split of the two slots: another hand was there.
         """
 
+    def give_back(self) -> None:
+        """Git holds the role, and whoever makes Git true has it: the route's weights are its again.
+
+        From the first `set_split` until here, nobody but the rollout moves the route. Idempotent.
+
+        Raises:
+            RouterUnavailable: safe to retry.
+        """
+
 
 class Telemetry(Protocol):
     def read(self, candidate: Slot) -> Reading:

@@ -78,6 +78,9 @@ class EnvoyRouter:
             self._taken_up = taken_up
         return self._split
 
+    def give_back(self) -> None:
+        """Nobody else writes this route: what was set stays."""
+
     def _split_in(self, routes: list[dict[str, Any]]) -> TrafficSplit | None:
         try:
             return split_of(self._model, routes)

@@ -1,0 +1,237 @@
+"""One namespace of one cluster: objects as the API server has them, plain JSON in and out.
+
+The official client finds the server, the credentials and the certificates; requests are made by
+path, since custom resources have no classes there. Every fault has a type that says what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+import orjson
+import urllib3.exceptions
+from kubernetes import client, config
+from kubernetes.config import ConfigException
+
+from coalmine.cluster.kinds import POD, Kind
+from coalmine.errors import CoalmineError, MachineUnready, Unavailable
+
+Json = dict[str, Any]
+
+FIELD_MANAGER = "coalmine"
+TIMEOUT_S = 10.0
+
+_MERGE_PATCH = "application/merge-patch+json"
+_APPLY_PATCH = "application/apply-patch+yaml"
+
+
+class ClusterUnavailable(Unavailable):
+    """The API server does not answer, or cannot now: safe to repeat."""
+
+
+class ClusterRefuses(CoalmineError):
+    """The API server answers, and will not: says why. Repeating it as it is changes nothing."""
+
+
+class Stale(ClusterRefuses):
+    """Somebody else wrote the object since it was read, or another field manager owns the fields."""
+
+
+class Cluster:
+    """namespace: where all objects are read and written. Safe to use from several threads."""
+
+    def __init__(self, api: client.ApiClient, namespace: str) -> None:
+        self.api = api
+        self.namespace = namespace
+        self.server: str = api.configuration.host
+
+    @classmethod
+    def connect(cls, namespace: str, context: str | None = None) -> Cluster:
+        """
+        context: of the kubeconfig; default: its current one, and in a pod the pod's service account.
+
+        Raises:
+            MachineUnready: there is no kubeconfig, or it has no such context.
+        """
+        configuration = client.Configuration()
+        try:
+            try:
+                config.load_kube_config(context=context, client_configuration=configuration)
+            except ConfigException:
+                if context is not None:
+                    raise
+                config.load_incluster_config(client_configuration=configuration)
+        except (ConfigException, OSError, ValueError) as error:
+            named = "the current context" if context is None else f"the context {context}"
+            raise MachineUnready(
+                f"No cluster can be reached: {named} of the kubeconfig cannot be used ({error}). See what there "
+                "is with `kubectl config get-contexts`, and name one as `kubernetes.context` in coalmine.yaml"
+            ) from error
+        configuration.retries = False
+        return cls(client.ApiClient(configuration), namespace)
+
+    # --- objects ---------------------------------------------------------------------------
+
+    def get(self, kind: Kind, name: str) -> Json | None:
+        """None: there is no such object, or no such kind.
+
+        Raises:
+            ClusterUnavailable, ClusterRefuses: as for all the methods below.
+        """
+        try:
+            return self._ask("GET", self._path(kind, name))
+        except _Absent:
+            return None
+
+    def list(self, kind: Kind, labels: Mapping[str, str] | None = None) -> list[Json]:
+        """Those with all of `labels`; none where the kind is not installed."""
+        selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items())
+        try:
+            found = self._ask("GET", self._path(kind), {"labelSelector": selector} if selector else None)
+        except _Absent:
+            return []
+        items: list[Json] = found.get("items", [])
+        return items
+
+    def create(self, kind: Kind, body: Json) -> Json:
+        """
+        Raises:
+            Stale: it is there already.
+        """
+        return self._ask("POST", self._path(kind), {"fieldManager": FIELD_MANAGER}, body)
+
+    def replace(self, kind: Kind, body: Json) -> Json:
+        """The whole object, as changed since it was read.
+
+        Raises:
+            Stale: somebody else wrote it meanwhile, or it is gone.
+        """
+        path = self._path(kind, body["metadata"]["name"])
+        try:
+            return self._ask("PUT", path, {"fieldManager": FIELD_MANAGER}, body)
+        except _Absent as error:
+            raise Stale(str(error)) from error
+
+    def merge(self, kind: Kind, name: str, change: Json) -> Json:
+        """RFC 7386: `change` into the object; null takes a field away.
+
+        Raises:
+            Stale: `change` names a `resourceVersion` that is not the present one, or the object is gone.
+        """
+        try:
+            return self._ask(
+                "PATCH", self._path(kind, name), {"fieldManager": FIELD_MANAGER}, change, _MERGE_PATCH
+            )
+        except _Absent as error:
+            raise Stale(str(error)) from error
+
+    def apply(self, body: Json, plural: str, *, force: bool = False, dry_run: bool = False) -> Json:
+        """Server-side apply: the fields of `body` are coalmine's, all others stay as they are.
+
+        Raises:
+            Stale: another field manager owns one of them, and `force` is not set.
+        """
+        group, _, version = body["apiVersion"].rpartition("/")
+        kind = Kind(group, version, body["kind"], plural)
+        query = {"fieldManager": FIELD_MANAGER, "force": str(force).lower()}
+        if dry_run:
+            query["dryRun"] = "All"
+        path = self._path(kind, body["metadata"]["name"])
+        return self._ask("PATCH", path, query, body, _APPLY_PATCH)
+
+    def delete(self, kind: Kind, name: str) -> None:
+        """Gone already is as good."""
+        try:
+            self._ask("DELETE", self._path(kind, name), {"propagationPolicy": "Background"})
+        except _Absent:
+            return
+
+    def from_pod(self, pod: str, port: int, path: str) -> bytes:
+        """What a pod answers to GET `path`, through the API server."""
+        place = f"{self._path(POD, f'{pod}:{port}')}/proxy/{path.lstrip('/')}"
+        try:
+            return self._bytes("GET", place)
+        except _Absent as error:
+            raise ClusterUnavailable(str(error)) from error
+
+    # --- requests --------------------------------------------------------------------------
+
+    def in_namespace(self, namespace: str) -> Cluster:
+        """The same cluster, another namespace: Flux's objects live in one of their own."""
+        return Cluster(self.api, namespace)
+
+    def raw(self, path: str) -> Json:
+        """GET `path` of the API server, such as `/version`."""
+        return self._ask("GET", path)
+
+    def _path(self, kind: Kind, name: str = "") -> str:
+        path = f"{kind.path}/namespaces/{self.namespace}/{kind.plural}"
+        return f"{path}/{name}" if name else path
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Json | None = None,
+        content_type: str = "application/json",
+    ) -> Json:
+        answer = self._bytes(method, path, query, body, content_type)
+        try:
+            content: Json = orjson.loads(answer)
+        except ValueError as error:
+            raise ClusterUnavailable(
+                f"What answers at {self.server} is no API server: {answer[:80]!r}"
+            ) from error
+        return content
+
+    def _bytes(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Json | None = None,
+        content_type: str = "application/json",
+    ) -> bytes:
+        asked = f"{path}?{urlencode(query)}" if query else path
+        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
+        try:
+            # The official client makes the call's headers, which hold the credentials.
+            _, url, headers, content, _ = self.api.param_serialize(
+                method, asked, header_params=headers, body=body, auth_settings=["BearerToken"]
+            )
+            answer = self.api.rest_client.request(
+                method, url, headers=headers, body=content, _request_timeout=TIMEOUT_S
+            )
+            said: bytes = answer.read()
+        except (client.ApiException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise ClusterUnavailable(f"The API server at {self.server} does not answer: {error}") from error
+        if 200 <= answer.status < 300:
+            return said
+        raise _fault(answer.status, said, f"{method} {path}")
+
+
+class _Absent(ClusterRefuses):
+    pass
+
+
+def _fault(status: int, body: bytes, what: str) -> CoalmineError:
+    try:
+        words = str(orjson.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        words = body[:200].decode(errors="replace").strip() or f"status {status}"
+    match status:
+        case 404:
+            return _Absent(f"{what}: {words}")
+        case 409:
+            return Stale(f"{what}: {words}")
+        case 408 | 429:
+            return ClusterUnavailable(f"The API server asks to come again later: {words}")
+        case _ if status >= 500:
+            return ClusterUnavailable(f"The API server cannot now ({status}): {words}")
+        case 401:
+            return ClusterRefuses(f"The API server does not know who asks ({what}): {words}")
+        case _:
+            return ClusterRefuses(f"The API server refuses {what}: {words}")

@@ -1,0 +1,42 @@
+"""Any cluster that KUBECONFIG names. Each test has a namespace of its own, which is removed after it.
+
+Without a cluster, or without the controller that a test needs, the test is skipped and says why.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kubernetes import client
+
+from coalmine.cluster.client import Cluster
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.cluster)
+
+
+@pytest.fixture(scope="session")
+def any_cluster() -> Cluster:
+    """The cluster, in no namespace in particular."""
+    if not os.environ.get("KUBECONFIG"):
+        pytest.skip("no cluster: KUBECONFIG is not set")
+    return Cluster.connect("default")
+
+
+@pytest.fixture
+def cluster(any_cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster, in a namespace that nobody else has, whose pods are held to the restricted profile."""
+    name = f"coalmine-test-{secrets.token_hex(4)}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    core = client.CoreV1Api(any_cluster.api)
+    core.create_namespace({"metadata": {"name": name, "labels": labels}})
+    yield any_cluster.in_namespace(name)
+    core.delete_namespace(name)
