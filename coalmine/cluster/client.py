@@ -66,8 +66,8 @@ class Cluster:
         except (ConfigException, OSError, ValueError) as error:
             named = "the current context" if context is None else f"the context {context}"
             raise MachineUnready(
-                f"No cluster can be reached: {named} of the kubeconfig cannot be used ({error}). See what there "
-                "is with `kubectl config get-contexts`, and name one as `kubernetes.context` in coalmine.yaml"
+                f"No cluster can be reached: {named} of the kubeconfig cannot be used ({error}). See what "
+                "there is with `kubectl config get-contexts`, and name one as `kubernetes.context` in coalmine.yaml"
             ) from error
         configuration.retries = False
         return cls(client.ApiClient(configuration), namespace)
