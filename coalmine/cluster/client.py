@@ -67,7 +67,7 @@ class Cluster:
             named = "the current context" if context is None else f"the context {context}"
             raise MachineUnready(
                 f"No cluster can be reached: {named} of the kubeconfig cannot be used ({error}). See what "
-                "there is with `kubectl config get-contexts`, and name one as `kubernetes.context` in coalmine.yaml"
+                "is there (kubectl config get-contexts), name one as `kubernetes.context` in coalmine.yaml"
             ) from error
         configuration.retries = False
         return cls(client.ApiClient(configuration), namespace)
