@@ -182,11 +182,11 @@ def _listing(top: Path, project: DvcProject, folder: Path) -> float:
 def _flow_beside_command(top: Path, rounds: int = 3) -> list[Figure]:
     """Whole process against whole process, against a running Prefect server."""
     from coalmine.operations import platform
-    from coalmine.operations.serving_environment import ServingEnvironment
+    from coalmine.operations.local_environment import LocalEnvironment
     from coalmine.operations.workspace import Workspace
 
     workspace = Workspace.open(top)
-    serving = ServingEnvironment(workspace, "local")
+    serving = LocalEnvironment(workspace, "local")
     serving.up()
     try:
         env = platform.start_prefect_server(workspace, serving)

@@ -1,4 +1,4 @@
-"""The only place where adapters are chosen, by what coalmine.yaml says of an environment."""
+"""The only place where adapters are made, by what coalmine.yaml says of an environment."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from coalmine.audit.record import GitRecord
 from coalmine.checks.query import QueryCheck
 from coalmine.checks.webhook import AskedAbout, WebhookCheck
+from coalmine.cluster.client import Cluster
 from coalmine.errors import Unsupported
 from coalmine.reconcilers.process_files import ProcessSpec
 from coalmine.reconcilers.processes import ProcessesReconciler
@@ -29,6 +30,7 @@ from coalmine.rollout_spec import (
 from coalmine.routers.envoy import EnvoyRouter
 from coalmine.settings import Environment, GitSettings, PrometheusSettings
 from coalmine.slots import Slot, SlotRelease
+from coalmine.spec import ModelSpec
 from coalmine.telemetry.answers import ServersAnswers
 from coalmine.telemetry.pairs import ServedPairs
 from coalmine.telemetry.prometheus import Prometheus
@@ -65,14 +67,10 @@ class SystemClock:
         time.sleep(seconds)
 
 
-def adapters(
-    environment: Environment,
-    model: str,
-    timeout_s: float,
-    endpoints: Endpoints,
-    gates: Sequence[GateSpec] = (),
+def local_adapters(
+    model: str, timeout_s: float, endpoints: Endpoints, gates: Sequence[GateSpec] = ()
 ) -> Adapters:
-    """What serves `model` in `environment`.
+    """What serves `model` on this machine.
 
     gates: what the telemetry is read for. Users' requests are always counted; answers and pairs cost two
         more requests a poll each, and are read where a gate needs them.
@@ -80,7 +78,6 @@ def adapters(
     Raises:
         RouterUnavailable: the proxy cannot be told about the model; safe to retry.
     """
-    assert environment.reconciler == "processes"
     router = EnvoyRouter(model, endpoints.config_folder, endpoints.admin_address, timeout_s)
     router.declare(endpoints.slots)
     return Adapters(
@@ -88,6 +85,18 @@ def adapters(
         _telemetry(model, endpoints, gates),
         ProcessesReconciler(model, endpoints.process_folder, endpoints.serve),
     )
+
+
+def cluster_adapters(
+    environment: Environment,
+    spec: ModelSpec,
+    cluster: Cluster,
+    repository: Repository,
+    git: GitSettings,
+    gates: Sequence[GateSpec] = (),
+) -> Adapters:
+    """What serves the model of `spec` in the namespace of `cluster`."""
+    raise Unsupported(f"{environment, spec, cluster, repository, git, gates} are not wired yet")
 
 
 def _telemetry(model: str, endpoints: Endpoints, gates: Sequence[GateSpec]) -> Telemetry:

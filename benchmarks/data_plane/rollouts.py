@@ -25,7 +25,7 @@ from coalmine.rollout.runner import Ports
 from coalmine.rollout_spec import GateSpec
 from coalmine.settings import Environment
 from coalmine.slots import Slot, SlotRelease, Slots
-from coalmine.wiring import Adapters, Endpoints, SystemClock, adapters
+from coalmine.wiring import Adapters, Endpoints, SystemClock, local_adapters
 
 ENVIRONMENT = "local"
 TIMEOUT_S = 1.0  # of a request, as `serving.timeout_s`
@@ -38,13 +38,11 @@ class DataPlane:
     """A local stack in a folder of its own, for fake models."""
 
     stack: LocalStack
-    settings: Environment
     top: Path
 
     def ports(self, model: str, servers: Mapping[Slot, Server], gates: Sequence[GateSpec] = ()) -> Adapters:
         """What a rollout of `model` with `gates` acts on, its servers being `servers`."""
-        return adapters(
-            self.settings,
+        return local_adapters(
             model,
             TIMEOUT_S,
             Endpoints(
@@ -77,7 +75,7 @@ def data_plane(top: Path) -> Iterator[DataPlane]:
     stack = LocalStack(top, ENVIRONMENT, settings)
     try:
         stack.up()
-        yield DataPlane(stack, settings, top)
+        yield DataPlane(stack, top)
     finally:
         stack.down()
 

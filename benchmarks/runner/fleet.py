@@ -26,9 +26,8 @@ from coalmine.rollout.plan import Plan
 from coalmine.rollout.runner import run
 from coalmine.rollout.watched import watched
 from coalmine.rollout_spec import Rollout
-from coalmine.settings import Environment
 from coalmine.slots import Slot
-from coalmine.wiring import Endpoints, adapters
+from coalmine.wiring import Endpoints, local_adapters
 
 # Begun all at once, each changes the one file of routes, and Envoy takes up one change after the other.
 SETTLED_AFTER_TICKS = 3
@@ -101,7 +100,7 @@ def measure(work: Work) -> Cost:
             slots=ports,
             serve=lambda slot, _: specs[slot],
         )
-        chosen = adapters(Environment(), model, TIMEOUT_S, endpoints, plan.gates)
+        chosen = local_adapters(model, TIMEOUT_S, endpoints, plan.gates)
         real = rollout_ports(chosen, Path(work.folders[model]))
         ports_of_mine = replace(watched(real, mine), clock=FleetClock(halting, mine))
         if work.profile and len(profiles) < PROFILED:

@@ -28,7 +28,7 @@ from coalmine.errors import CoalmineError, InputError
 from coalmine.operations import platform
 from coalmine.operations.audit import audit, print_audit
 from coalmine.operations.ingest import ingest
-from coalmine.operations.serving_environment import ServingEnvironment
+from coalmine.operations.local_environment import LocalEnvironment
 from coalmine.operations.workspace import Workspace
 from coalmine.reconcilers.process_files import ProcessSpec
 from coalmine.scaffold.repository import init
@@ -61,7 +61,7 @@ class Scene:
 
     top: Path
     workspace: Workspace
-    serving: ServingEnvironment
+    serving: LocalEnvironment
     prefect: Mapping[str, str]
     scores: Path
     console: Console
@@ -98,7 +98,7 @@ def _set_up(top: Path, console: Console) -> Scene:
     _git(top, "config", "user.name", "Demo")  # for whoever goes on here by hand
     _git(top, "config", "user.email", "demo@example.com")
     workspace = Workspace.open(top)
-    serving = ServingEnvironment(workspace, ENVIRONMENT)
+    serving = LocalEnvironment(workspace, ENVIRONMENT)
     serving.up()
     prefect = platform.start_prefect_server(workspace, serving)
     return Scene(top, workspace, serving, prefect, top / ".coalmine" / "users.json", console)

@@ -22,18 +22,18 @@ from coalmine.manifest import Trigger
 from coalmine.notifications.notifier import notifying
 from coalmine.operations.champion import Release, newest, release, turned_away
 from coalmine.operations.driving import Drive, driving
+from coalmine.operations.environments import open_environment
 from coalmine.operations.report import page_of
 from coalmine.operations.serving_environment import ServingEnvironment
 from coalmine.operations.steps import Step, Steps, directly
 from coalmine.operations.unfinished import half_recorded_rollout, open_rollout, unfinished_rollout
 from coalmine.operations.workspace import Tell, Workspace
 from coalmine.registry.commits import Change, publish
-from coalmine.registry.images import image_for
 from coalmine.rollout.plan import Plan
 from coalmine.rollout.ports import Ask, Request, TrafficSplit
 from coalmine.rollout.runner import Ports, finish_record, run
 from coalmine.rollout.state import Phase, RolloutState
-from coalmine.slots import SlotRelease, Slots, dump_slots, slots_path
+from coalmine.slots import Slots, dump_slots, slots_path
 from coalmine.spec import ModelSpec, load_model_spec
 from coalmine.wiring import rollout_ports
 
@@ -76,7 +76,7 @@ def deliver(
     """
     spec = load_model_spec(workspace.top, model)
     wanted = _wanted(workspace, model, version)
-    serving = ServingEnvironment(workspace, environment)
+    serving = open_environment(workspace, environment)
     workspace.require_record()
     slots = serving.slots(model)
     if not retry:
@@ -125,7 +125,7 @@ def resume(
         AlreadyRunning: its runner is alive.
     """
     spec = load_model_spec(workspace.top, model)
-    serving = ServingEnvironment(workspace, environment)
+    serving = open_environment(workspace, environment)
     serving.up()
     slots = serving.slots(model)
     if slots.candidate_release is None:
@@ -265,23 +265,15 @@ def _hand_over(
                 f"Another delivery of {about.model} to {about.environment} began at the same moment. "
                 "Look: coalmine status"
             )
-        handed_over = _put_into_slot(workspace, slots, wanted, about)
+        handed_over = _put_into_slot(workspace, serving, slots, wanted, about)
     tell(f"{about.model} {about.candidate} is in the {handed_over.candidate} slot of {about.environment}.")
     return handed_over
 
 
-def _put_into_slot(workspace: Workspace, slots: Slots, wanted: Release, about: About) -> Slots:
-    manifest = wanted.manifest
-    image = image_for(workspace.repository, manifest)
-    handed_over = slots.with_candidate(
-        SlotRelease(
-            version=manifest.version,
-            commit=wanted.commit,
-            model_digest=manifest.digest,
-            dataset_digests=manifest.dataset_digests,
-            image_digest=None if image is None else image.digest,
-        )
-    )
+def _put_into_slot(
+    workspace: Workspace, serving: ServingEnvironment, slots: Slots, wanted: Release, about: About
+) -> Slots:
+    handed_over = slots.with_candidate(*serving.contents(wanted))
     journal.begin(workspace.top, about)
     path = slots_path(about.environment, about.model)
     (workspace.top / path).parent.mkdir(parents=True, exist_ok=True)
@@ -294,7 +286,7 @@ def _put_into_slot(workspace: Workspace, slots: Slots, wanted: Release, about: A
             "Model": about.model,
             "Version": about.candidate,
             "Environment": about.environment,
-            "Digest": manifest.digest,
+            "Digest": wanted.manifest.digest,
             "Decision": "candidate",
             "Rollout": about.id,
             "Triggered-By": to_trailer(about.triggered_by),

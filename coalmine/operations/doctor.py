@@ -12,7 +12,8 @@ from pathlib import Path
 
 from coalmine.errors import CoalmineError, MachineUnready
 from coalmine.local.proxy import envoy_program
-from coalmine.operations.serving_environment import ServingEnvironment
+from coalmine.operations.environments import open_environment
+from coalmine.operations.local_environment import LocalEnvironment
 from coalmine.operations.workspace import Workspace
 from coalmine.registry.upstream import Upstream
 from coalmine.spec import dataset_names, load_dataset_spec, load_model_spec, model_names
@@ -105,7 +106,11 @@ def _model(workspace: Workspace, name: str) -> str:
 
 
 def _environment(workspace: Workspace, name: str) -> str:
-    serving = ServingEnvironment(workspace, name)
-    serving.stack.require_free_address()
-    running = "up" if serving.stack.is_up else "down (coalmine up starts it)"
-    return f"{serving.stack.address}, {running}"
+    serving = open_environment(workspace, name)
+    if isinstance(serving, LocalEnvironment):
+        serving.stack.require_free_address()
+        running = "up" if serving.stack.is_up else "down (coalmine up starts it)"
+    else:
+        serving.up()
+        running = "up"
+    return f"{serving.address}, {running}"

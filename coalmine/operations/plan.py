@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from coalmine.audit.closing import RolloutRecord, parse_record
 from coalmine.audit.earlier import dispersions
 from coalmine.errors import InputError, TelemetryUnavailable
+from coalmine.operations.environments import open_environment
 from coalmine.operations.serving_environment import ServingEnvironment
 from coalmine.operations.workspace import Tell, Workspace
 from coalmine.rollout.evidence import Counters, CountersReset, Reading, between
@@ -75,7 +76,7 @@ def plan(
         Unsupported: the environment's router cannot do what the plan asks for.
     """
     spec = load_model_spec(workspace.top, model)
-    serving = ServingEnvironment(workspace, environment)
+    serving = open_environment(workspace, environment)
     users, source = _users(workspace, serving, spec, tell, requests_per_s, error_rate)
     users = replace(users, chosen=chosen_share)
     dispersion = dispersions(workspace.top, model, spec.rollout.gates)
@@ -123,7 +124,7 @@ def _users(
 def _measured(serving: ServingEnvironment, spec: ModelSpec, tell: Tell) -> tuple[Users, str] | None:
     """None: nothing runs, nothing can be read, or nobody asks."""
     stable = serving.slots(spec.name).stable
-    if stable is None or not serving.stack.is_up:
+    if stable is None or serving.trouble() is not None:
         return None
     telemetry = serving.adapters(spec).telemetry
     tell(f"Measuring the traffic for {MEASURED_FOR_S:g} s ...")

@@ -18,7 +18,7 @@ import httpx
 
 from coalmine.errors import MachineUnready
 from coalmine.operations.deliver import restore
-from coalmine.operations.serving_environment import ServingEnvironment
+from coalmine.operations.local_environment import LocalEnvironment
 from coalmine.operations.status import status
 from coalmine.operations.workspace import Tell, Workspace
 from coalmine.reconcilers.process_files import ProcessSpec
@@ -44,7 +44,7 @@ def up(workspace: Workspace, environment: str, tell: Tell) -> Platform:
             deployments.
         ServerUnavailable: a program died at start; with its last words.
     """
-    serving = ServingEnvironment(workspace, environment)
+    serving = LocalEnvironment(workspace, environment)
     has_worker = any(process.name == WORKER and process.is_alive for process in serving.stack.processes())
     serving.up()
     for model in model_names(workspace.top):
@@ -66,10 +66,10 @@ def up(workspace: Workspace, environment: str, tell: Tell) -> Platform:
 
 def down(workspace: Workspace, environment: str) -> None:
     """Idempotent. What served is started again by the next `up`."""
-    ServingEnvironment(workspace, environment).stack.down()
+    LocalEnvironment(workspace, environment).stack.down()
 
 
-def start_prefect_server(workspace: Workspace, serving: ServingEnvironment) -> dict[str, str]:
+def start_prefect_server(workspace: Workspace, serving: LocalEnvironment) -> dict[str, str]:
     """The server of this repository, ready; what a program needs to use it.
 
     Raises:

@@ -14,14 +14,14 @@ from coalmine.durable import replace_text
 from coalmine.errors import Conflict, NotFound, RemoteUnavailable, ServerUnavailable
 from coalmine.manifest import Trigger
 from coalmine.operations.champion import release
+from coalmine.operations.environments import open_environment
 from coalmine.operations.serving_environment import ServingEnvironment
 from coalmine.operations.steps import Step, Steps, directly
 from coalmine.operations.workspace import Tell, Workspace
 from coalmine.registry.commits import Change, Tag, publish
-from coalmine.registry.images import image_for
 from coalmine.registry.tags import assignment_tag, assignments
 from coalmine.rollout.ports import Reconciler, SlotHealth, TrafficSplit
-from coalmine.slots import Slot, SlotRelease, Slots, dump_slots, slots_path
+from coalmine.slots import Slot, Slots, dump_slots, slots_path
 from coalmine.spec import load_model_spec
 
 
@@ -53,7 +53,7 @@ def roll_back(
     """
     started = time.monotonic()
     spec = load_model_spec(workspace.top, model)
-    serving = ServingEnvironment(workspace, environment)
+    serving = open_environment(workspace, environment)
     workspace.require_record()
     slots = serving.slots(model)
     if slots.stable is None or slots.stable_release is None:
@@ -64,7 +64,7 @@ def roll_back(
         )
     before = slots.stable_release.version
     target = slots.stable.other
-    filled = _with_target(workspace, slots, target, to)
+    filled = _with_target(workspace, serving, slots, target, to)
     now = filled.releases[target].version
     serving.up()
     chosen = serving.adapters(spec)
@@ -90,7 +90,13 @@ def roll_back(
     return RolledBack(model, before, now, seconds)
 
 
-def _with_target(workspace: Workspace, slots: Slots, target: Slot, to: str | None) -> Slots:
+def _with_target(
+    workspace: Workspace,
+    serving: ServingEnvironment,
+    slots: Slots,
+    target: Slot,
+    to: str | None,
+) -> Slots:
     """`slots` with the release to go back to in `target`."""
     there = slots.releases.get(target)
     if to is None and there is None:
@@ -102,16 +108,7 @@ def _with_target(workspace: Workspace, slots: Slots, target: Slot, to: str | Non
         return slots
     assert to is not None
     found = release(workspace.repository, slots.model, to.removeprefix("v"))
-    manifest = found.manifest
-    image = image_for(workspace.repository, manifest)
-    wanted = SlotRelease(
-        version=manifest.version,
-        commit=found.commit,
-        model_digest=manifest.digest,
-        dataset_digests=manifest.dataset_digests,
-        image_digest=None if image is None else image.digest,
-    )
-    return slots.model_copy(update={"releases": {**slots.releases, target: wanted}})
+    return slots.with_release(target, *serving.contents(found))
 
 
 def _await_ready(reconciler: Reconciler, slot: Slot, within_s: float) -> None:

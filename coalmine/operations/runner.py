@@ -20,8 +20,8 @@ from coalmine.errors import AlreadyRunning, CoalmineError
 from coalmine.manifest import Trigger
 from coalmine.operations.deliver import resume
 from coalmine.operations.driving import Act, RunnerLock, Trouble, write_trouble
+from coalmine.operations.environments import open_environment
 from coalmine.operations.runner_metrics import RunnerMetrics, served
-from coalmine.operations.serving_environment import ServingEnvironment
 from coalmine.operations.unfinished import Waiting
 from coalmine.operations.workspace import Tell, Workspace
 from coalmine.rollout.fleet import LOOK_EVERY_S, Fleet, FleetClock
@@ -49,7 +49,7 @@ def serve(
         AlreadyRunning: another process is the runner of this environment.
         MachineUnready: the environment cannot be started, or `metrics_port` is taken.
     """
-    serving = ServingEnvironment(workspace, environment)
+    serving = open_environment(workspace, environment)
     workspace.require_record()
     metrics = RunnerMetrics(environment)
     service = _Service(workspace, environment, trigger, metrics, tell)

@@ -1,43 +1,69 @@
-"""One environment, up and ready to serve: its proxy runs, and each model's servers can be started."""
+"""One environment, whichever it is: what Git says should run there, and how it is reached.
+
+Processes of this machine stand in `local_environment`, pods of a cluster in `cluster_environment`.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from pathlib import Path
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 
 from coalmine.audit.about import About
 from coalmine.checks.webhook import AskedAbout
 from coalmine.errors import NotFound
-from coalmine.local.stack import LocalStack
+from coalmine.operations.champion import Release
 from coalmine.operations.workspace import Workspace
-from coalmine.reconcilers.process_files import ProcessSpec
-from coalmine.registry.releases import materialise
+from coalmine.registry.images import Image
 from coalmine.rollout.ports import Check
 from coalmine.rollout_spec import GateSpec
 from coalmine.settings import Environment
-from coalmine.slots import Slot, SlotRelease, Slots, parse_slots, slots_path
-from coalmine.spec import ModelSpec, Serving
-from coalmine.wiring import Adapters, Endpoints, adapters, checks
+from coalmine.slots import SlotPod, SlotRelease, Slots, parse_slots, slots_path
+from coalmine.spec import ModelSpec
+from coalmine.wiring import Adapters, checks
 
 
-class ServingEnvironment:
+class ServingEnvironment(ABC):
     def __init__(self, workspace: Workspace, name: str) -> None:
         """
         Raises:
             NotFound: coalmine.yaml has no such environment.
         """
         self.name = name
+        self.settings: Environment = workspace.settings.environment(name)
         self._workspace = workspace
-        self._settings: Environment = workspace.settings.environment(name)
-        self.stack = LocalStack(workspace.top, name, self._settings)
 
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """Where the users' requests come in."""
+
+    @abstractmethod
     def up(self) -> None:
-        """
+        """Ready to take a release, when it returns. Idempotent.
+
         Raises:
-            MachineUnready: no Envoy for this platform, or its address is in use.
+            MachineUnready, Unavailable, InputError: what is missing, and how to get it.
         """
-        self.stack.up()
+
+    @abstractmethod
+    def trouble(self) -> str | None:
+        """Why nothing can be read here at all, in words for people. Starts nothing."""
+
+    @abstractmethod
+    def adapters(self, spec: ModelSpec, gates: Sequence[GateSpec] = ()) -> Adapters:
+        """gates: what the telemetry is read for."""
+
+    @abstractmethod
+    def servers(self, model: str) -> Mapping[str, str]:
+        """How each of the model's servers is, by name."""
+
+    @abstractmethod
+    def contents(self, wanted: Release) -> tuple[SlotRelease, SlotPod | None]:
+        """`wanted` as a slot holds it, and what the slot's pods are given; None where processes serve.
+
+        Raises:
+            InputError: this environment is not made for the model yet; says how to.
+        """
 
     def slots(self, model: str) -> Slots:
         """What Git says should run; empty before the first delivery."""
@@ -48,50 +74,22 @@ class ServingEnvironment:
             return Slots(environment=self.name, model=model)
         return parse_slots(text, str(path))
 
-    def adapters(self, spec: ModelSpec, gates: Sequence[GateSpec] = ()) -> Adapters:
-        """gates: what the telemetry is read for."""
-        return adapters(self._settings, spec.name, spec.serving.timeout_s, self._endpoints(spec), gates)
-
     def checks(self, gates: Sequence[GateSpec], about: About) -> dict[str, Check]:
         """
         Raises:
             Unsupported: a gate asks what this environment does not have.
         """
         asked_about = AskedAbout(about.model, about.candidate, about.id, about.environment)
-        return checks(self._settings, gates, asked_about)
-
-    def _endpoints(self, spec: ModelSpec) -> Endpoints:
-        ports = {slot: self.stack.port(f"{spec.name}-{slot}") for slot in Slot}
-        return Endpoints(
-            admin_address=self.stack.admin_address,
-            config_folder=self.stack.config_folder,
-            process_folder=self.stack.folder,
-            slots=ports,
-            serve=lambda slot, release: self._server(spec, slot, release, ports[slot]),
-        )
-
-    def _server(self, spec: ModelSpec, slot: Slot, release: SlotRelease, port: int) -> ProcessSpec:
-        workspace, model = self._workspace, spec.name
-        folder = materialise(
-            workspace.repository, workspace.dvc, model, release.commit, workspace.releases_folder(model)
-        )
-        command = [sys.executable, "-m", "coalmine.serving", "--release", str(folder)]
-        command += ["--slot", slot.value, "--port", str(port), *serving_options(spec.serving, workspace.top)]
-        return ProcessSpec(
-            name=f"{model}-{slot}",
-            argv=tuple(command),
-            env={"OMP_NUM_THREADS": "1"},
-            ready_url=f"http://127.0.0.1:{port}/v2/health/ready",
-            port=port,
-        )
+        return checks(self.settings, gates, asked_about)
 
 
-def serving_options(serving: Serving, top: Path) -> list[str]:
-    """`serving` of model.yaml as options of `python -m coalmine.serving`; a sink that is a file stands
-    below `top`."""
-    options = ["--timeout-s", str(serving.timeout_s), "--queue", str(serving.queue)]
-    payloads = serving.payloads
-    if payloads is not None:
-        sink = payloads.sink if "://" in payloads.sink else str(top / payloads.sink)
-        options += ["--payload-sink", sink, "--payload-sample", str(payloads.sample)]
-    return options
+def slot_release(wanted: Release, image: Image | None) -> SlotRelease:
+    """`wanted` as a slot holds it. image: the published one that serves it."""
+    manifest = wanted.manifest
+    return SlotRelease(
+        version=manifest.version,
+        commit=wanted.commit,
+        model_digest=manifest.digest,
+        dataset_digests=manifest.dataset_digests,
+        image_digest=None if image is None else image.digest,
+    )

@@ -8,6 +8,7 @@ from coalmine.audit import journal
 from coalmine.audit.situation import NextStep, Situation, next_steps, standing
 from coalmine.errors import Conflict, Unavailable
 from coalmine.notifications.sent import undelivered
+from coalmine.operations.environments import open_environment
 from coalmine.operations.serving_environment import ServingEnvironment
 from coalmine.operations.unfinished import unfinished_rollout
 from coalmine.operations.workspace import Workspace
@@ -53,7 +54,7 @@ class ModelStatus:
 
 def status(workspace: Workspace, environment: str) -> list[ModelStatus]:
     """Every model of the repository in `environment`; starts and changes nothing."""
-    serving = ServingEnvironment(workspace, environment)
+    serving = open_environment(workspace, environment)
     return [_model_status(workspace, serving, model) for model in model_names(workspace.top)]
 
 
@@ -71,11 +72,7 @@ def _model_status(workspace: Workspace, serving: ServingEnvironment, model: str)
         candidate=None if slots.candidate_release is None else slots.candidate_release.version,
         ready_to_go_back_to=back.version if back is not None and slots.candidate is None else None,
         weights=weights,
-        servers={
-            process.name: process.health.value
-            for process in serving.stack.processes()
-            if process.name in (f"{model}-{slot}" for slot in Slot)
-        },
+        servers=_servers(serving, model),
         rollout=_rollout(workspace, slots),
         trouble=trouble,
         undelivered=_undelivered(workspace, serving.name, model),
@@ -90,8 +87,8 @@ def _undelivered(workspace: Workspace, environment: str, model: str) -> tuple[st
 def _weights(
     workspace: Workspace, serving: ServingEnvironment, model: str, versions: dict[Slot, str]
 ) -> tuple[dict[str, int] | None, str | None]:
-    if not serving.stack.is_up:
-        return None, "the local stack is down: coalmine up"
+    if (down := serving.trouble()) is not None:
+        return None, down
     try:
         split = serving.adapters(load_model_spec(workspace.top, model)).router.observed_split()
     except (Unavailable, Conflict) as error:
@@ -101,6 +98,13 @@ def _weights(
     return {
         versions.get(slot, f"({slot}, empty)"): weight for slot, weight in split.weights.items() if weight
     }, None
+
+
+def _servers(serving: ServingEnvironment, model: str) -> dict[str, str]:
+    try:
+        return dict(serving.servers(model))
+    except (Unavailable, Conflict):
+        return {}  # `trouble` has the words
 
 
 def _rollout(workspace: Workspace, slots: Slots) -> RolloutStatus | None:

@@ -9,7 +9,7 @@ from coalmine.errors import NotFound
 from coalmine.manifest import Trigger
 from coalmine.operations.deliver import Delivered, resume
 from coalmine.operations.driving import RunnerLock
-from coalmine.operations.serving_environment import ServingEnvironment
+from coalmine.operations.environments import open_environment
 from coalmine.operations.unfinished import unfinished_rollout
 from coalmine.operations.workspace import Tell, Workspace
 from coalmine.rollout.ports import Ask, Request
@@ -27,7 +27,7 @@ def steer(
         NotFound: no such model or environment, or no rollout of `model` is under way in `environment`.
     """
     load_model_spec(workspace.top, model)
-    folder = unfinished_rollout(workspace, ServingEnvironment(workspace, environment).slots(model))
+    folder = unfinished_rollout(workspace, open_environment(workspace, environment).slots(model))
     if folder is None:
         raise NotFound(f"No rollout of {model} is under way in {environment}.")
     journal.FileJournal(folder).ask(Request(ask, trigger.who, time.time()))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from coalmine.audit.journal import FileJournal, begin
-from coalmine.operations.serving_environment import ServingEnvironment
+from coalmine.operations.local_environment import LocalEnvironment
 from coalmine.operations.unfinished import (
     Waiting,
     half_recorded_rollout,
@@ -56,7 +56,7 @@ def put_into_git(workspace: Workspace, slots: Slots) -> None:
 
 
 def waiting(workspace: Workspace) -> Waiting:
-    return Waiting(workspace, ServingEnvironment(workspace, RUNNING.environment))
+    return Waiting(workspace, LocalEnvironment(workspace, RUNNING.environment))
 
 
 NOBODY: frozenset[str] = frozenset()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from coalmine.operations.serving_environment import serving_options
+from coalmine.operations.local_environment import serving_options
 from coalmine.spec import Payloads, Serving
 
 TOP = Path("/home/me/ours")
