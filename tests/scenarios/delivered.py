@@ -19,13 +19,16 @@ def assert_promoted(work: Workplace, before: str) -> None:
     kept = {f"{record}/{name}" for name in ("rollout.yaml", "plan.json", "ticks.jsonl.gz")}
     assert work.files_of("HEAD") == {SLOTS, *kept}
     assert work.git("status", "--short") == ""
-    assert work.read_yaml(SLOTS) == {
+    slots = work.read_yaml(SLOTS)
+    said = ("schema_version", "environment", "model", "stable", "candidate", "releases", "weights")
+    assert {key: slots[key] for key in said} == {
         "schema_version": 1,
         "environment": "local",
         "model": MODEL,
         "stable": "green",
         "candidate": None,
         "releases": {"blue": _release(work, "1.0.0"), "green": _release(work, "1.1.0")},
+        "weights": {"blue": 0, "green": 100},
     }
     on_local = {tag: on for tag, on in work.tags().items() if "#" in tag}
     assert on_local == {
