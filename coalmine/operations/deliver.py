@@ -141,6 +141,7 @@ def restore(serving: ServingEnvironment, spec: ModelSpec, slots: Slots) -> None:
     chosen.reconciler.reconcile(slots)
     # Whatever another hand made of the route.
     chosen.router.set_split(TrafficSplit.all_to(slots.stable))
+    chosen.router.give_back()
 
 
 def _wanted(workspace: Workspace, model: str, version: str | None) -> Release:
@@ -329,7 +330,9 @@ def _roll_out(
             )
             drive(ports, act)
             raise
+        # What Git says runs, and only then the route is Git's again: an older commit would move the users.
         chosen.reconciler.reconcile(serving.slots(about.model))
+        chosen.router.give_back()
         return _reported(workspace, about, folder, ended, tell)
 
 

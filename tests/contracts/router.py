@@ -98,6 +98,14 @@ class RouterContract:
                 router.set_split(TrafficSplit.all_to(Slot.BLUE))
                 assert router.observed_split() == TrafficSplit.all_to(Slot.BLUE)
 
+    def test_giving_the_route_back_moves_nobody_and_may_be_done_again(self, router: TrafficRouter) -> None:
+        router.set_split(TrafficSplit.all_to(Slot.GREEN))
+        for _ in range(2):
+            router.give_back()
+            assert router.observed_split() == TrafficSplit.all_to(Slot.GREEN)
+        router.set_split(TrafficSplit.canary(Slot.BLUE, 5))
+        assert router.observed_split() == TrafficSplit.canary(Slot.BLUE, 5)
+
     def test_models_do_not_move_each_other(self, router: TrafficRouter, neighbour: TrafficRouter) -> None:
         router.set_split(TrafficSplit.canary(Slot.GREEN, 5))
         assert neighbour.observed_split() is None

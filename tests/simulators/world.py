@@ -123,6 +123,10 @@ class SimulatedRouter:
             raise RouterUnavailable("the simulated router is down")
         return self.split
 
+    def give_back(self) -> None:
+        if self.down:
+            raise RouterUnavailable("the simulated router is down")
+
 
 class SimulatedTelemetry:
     """Counts what users asked, what reached each arm with copies, and what the model servers answered.
