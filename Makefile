@@ -9,10 +9,10 @@ export OMP_NUM_THREADS ?= 1
 export DVC_NO_ANALYTICS = 1
 export DO_NOT_TRACK = 1
 
-.PHONY: help setup demo check test schemas lock build clean
+.PHONY: help setup demo check test test-cluster test-cluster-all cluster-image schemas lock build clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 setup: .venv/.installed ## Install the environment that requirements.lock names into .venv
 
@@ -39,6 +39,16 @@ check: setup ## Lint, formatting, types and import contracts
 
 test: setup ## Every test (ARGS="-k words" for some of them)
 	$(BIN)/pytest -n 2 $(ARGS)
+
+# They make namespaces of their own, and remove them. CONTRIBUTING.md: "Tests on a cluster".
+test-cluster: setup ## What must hold on a cluster, in a quarter of an hour, on the one that KUBECONFIG names
+	COALMINE_TEST_CLUSTER=1 $(BIN)/pytest -n 2 -m "cluster and not slow" tests/cluster $(ARGS)
+
+test-cluster-all: setup ## Every test of a cluster
+	COALMINE_TEST_CLUSTER=1 $(BIN)/pytest -n 2 -m cluster tests/cluster $(ARGS)
+
+cluster-image: setup ## The model server's image for those tests, as ARCHIVE
+	$(BIN)/python -m tests.cluster.image $(ARCHIVE)
 
 schemas: setup ## Write docs/schemas/ from the models in code
 	$(BIN)/python -c 'from pathlib import Path; from coalmine.scaffold.repository import write_schemas; write_schemas(Path("."))'
