@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
+
+from coalmine.scaffold.edited import edited, mapping
 
 FILE = Path("dvc.yaml")
 
 
 def with_artifact(text: str, name: str, artifact: Mapping[str, Any]) -> str:
-    def add(artifacts: CommentedMap) -> None:
-        artifacts[name] = artifact
+    def add(content: CommentedMap) -> None:
+        mapping(content, "artifacts")[name] = artifact
 
-    return _edit_artifacts(text, add)
+    return edited(text, add)
 
 
 def without_artifacts(text: str, names: Iterable[str]) -> str:
-    def remove(artifacts: CommentedMap) -> None:
+    def remove(content: CommentedMap) -> None:
+        artifacts = mapping(content, "artifacts")
         for name in names:
             artifacts.pop(name, None)
 
-    return _edit_artifacts(text, remove)
-
-
-def _edit_artifacts(text: str, edit: Callable[[CommentedMap], None]) -> str:
-    """`text` with another `artifacts`; comments and everything else as they are."""
-    yaml = YAML()
-    yaml.width = 1000
-    content = yaml.load(text) or CommentedMap()
-    # An empty mapping is written as {} and would stay on one line for ever.
-    artifacts = content.get("artifacts") or CommentedMap()
-    edit(artifacts)
-    content["artifacts"] = artifacts
-    out = io.StringIO()
-    yaml.dump(content, out)
-    return out.getvalue()
+    return edited(text, remove)

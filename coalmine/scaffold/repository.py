@@ -6,19 +6,17 @@ run again; nothing that is there already is overwritten.
 
 from __future__ import annotations
 
-import difflib
 import importlib.metadata
-import re
-import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from coalmine.datasets.lookups import datasets_of
-from coalmine.durable import replace_text
 from coalmine.errors import InputError, NotFound
 from coalmine.registry import bootstrap
 from coalmine.scaffold import artifacts
+from coalmine.scaffold.files import add_folder, write
 from coalmine.scaffold.json_schemas import schema_files
+from coalmine.scaffold.names import check_name, nearest
 from coalmine.scaffold.starters import fill
 from coalmine.scaffold.starters.dataset import dataset_yaml
 from coalmine.scaffold.starters.model import choose_target, model_yaml
@@ -26,7 +24,6 @@ from coalmine.scaffold.template import template_files
 from coalmine.settings import FILE as SETTINGS_FILE
 from coalmine.settings import STATE, Settings
 from coalmine.spec import (
-    NAME,
     DatasetSpec,
     ModelSpec,
     Task,
@@ -67,9 +64,9 @@ def init(directory: Path, *, examples: Collection[str] | None = None) -> list[Pa
         _refuse_occupied(directory)
     bootstrap.check_can_commit(directory, git.branch)
 
-    _write(directory, {_UNFINISHED: ""})
+    write(directory, {_UNFINISHED: ""})
     readme = Path("README.md")
-    _write(
+    write(
         directory,
         {path: files[path] for path in files if path != readme or not (directory / readme).exists()},
     )
@@ -85,7 +82,7 @@ def init(directory: Path, *, examples: Collection[str] | None = None) -> list[Pa
 def write_schemas(repository: Path) -> list[Path]:
     """JSON Schemas as this version of coalmine has them; what was written, from the top."""
     files = schema_files()
-    _write(repository, files)
+    write(repository, files)
     return list(files)
 
 
@@ -94,7 +91,7 @@ def _repository_files(title: str, examples: Collection[str] | None) -> dict[Path
     there = sorted(path.parent.name for path in files if path.match("models/*/model.yaml"))
     for name in examples or ():
         if name not in there:
-            raise NotFound(f"There is no example `{name}`.{_nearest(name, there)}")
+            raise NotFound(f"There is no example `{name}`.{nearest(name, there)}")
     left_out = [] if examples is None else [name for name in there if name not in examples]
     files[artifacts.FILE] = artifacts.without_artifacts(files[artifacts.FILE], left_out)
     files = _without_models(files, left_out)
@@ -164,12 +161,12 @@ def new_dataset(repository: Path, name: str, files: str) -> list[Path]:
     # pandas is slow to import, and most commands never look at a row.
     from coalmine.scaffold.schema_from_file import infer_dataset
 
-    _check_name(name, "dataset", dataset_names(repository))
+    check_name(name, "dataset", dataset_names(repository))
     spec, rows = infer_dataset(repository, name, _from_top(repository, files))
     text = dataset_yaml(spec, rows)
     parse_spec(DatasetSpec, text, f"data/{name}/dataset.yaml")
     stages = _example_of("data/*/dvc.yaml")
-    return _add_folder(repository, Path("data") / name, {"dataset.yaml": text, "dvc.yaml": stages})
+    return add_folder(repository, Path("data") / name, {"dataset.yaml": text, "dvc.yaml": stages})
 
 
 def _from_top(repository: Path, files: str) -> str:
@@ -192,15 +189,15 @@ def new_model(repository: Path, name: str, dataset: str, task: Task, target: str
         InputError: a name that cannot be used, or is taken; no column that fits `task`.
         NotFound: no such dataset or column; names the nearest.
     """
-    _check_name(name, "model", model_names(repository))
+    check_name(name, "model", model_names(repository))
     datasets = dataset_names(repository)
     if dataset not in datasets:
-        raise NotFound(f"There is no dataset `{dataset}`.{_nearest(dataset, datasets)}")
+        raise NotFound(f"There is no dataset `{dataset}`.{nearest(dataset, datasets)}")
     data = load_dataset_spec(repository, dataset)
     if target is None:
         target = choose_target(data, task)
     elif target not in data.columns:
-        raise NotFound(f"Dataset {dataset} has no column `{target}`.{_nearest(target, data.columns)}")
+        raise NotFound(f"Dataset {dataset} has no column `{target}`.{nearest(target, data.columns)}")
     text = model_yaml(name, data, task, target)
     parse_spec(ModelSpec, text, f"models/{name}/model.yaml")
     stages = _stages_of_a_model()
@@ -215,31 +212,11 @@ def new_model(repository: Path, name: str, dataset: str, task: Task, target: str
     # The name first: a run that is cut short here finds no folder, and writes the same name again.
     listed = repository / artifacts.FILE
     there = listed.read_text(encoding="utf-8") if listed.exists() else "artifacts: {}\n"
-    _write(repository, {artifacts.FILE: artifacts.with_artifact(there, name, artifact)})
-    return [*_add_folder(repository, folder, {"model.yaml": text, "dvc.yaml": stages}), artifacts.FILE]
+    write(repository, {artifacts.FILE: artifacts.with_artifact(there, name, artifact)})
+    return [*add_folder(repository, folder, {"model.yaml": text, "dvc.yaml": stages}), artifacts.FILE]
 
 
-# --- names and files ------------------------------------------------------------------
-
-
-def _check_name(name: str, what: str, taken: Collection[str]) -> None:
-    if not re.fullmatch(NAME, name) or len(name) > 40:
-        raise InputError(
-            f"`{name}` cannot name a {what}: small letters, digits and single hyphens, a letter first, "
-            "at most 40 of them, such as flight-delays."
-        )
-    if name in taken:
-        raise InputError(
-            f"There is a {what} `{name}` already. Choose another name, or edit the one there is."
-        )
-
-
-def _nearest(name: str, there: Iterable[str]) -> str:
-    known = list(there)
-    near = difflib.get_close_matches(name, known, n=1)
-    if near:
-        return f" Did you mean `{near[0]}`?"
-    return f" There are: {', '.join(known)}." if known else " There is none yet."
+# --- examples --------------------------------------------------------------------------
 
 
 def _example_of(pattern: str) -> str:
@@ -255,18 +232,3 @@ def _stages_of_a_model() -> str:
         for path, text in files.items()
         if path.match("models/*/model.yaml") and not parse_spec(ModelSpec, text, str(path)).lookups
     )
-
-
-def _add_folder(repository: Path, folder: Path, files: Mapping[str, str]) -> list[Path]:
-    """`folder` with `files` in it, all of them or none."""
-    new = repository / STATE / "new" / folder
-    shutil.rmtree(new, ignore_errors=True)
-    _write(new, {Path(name): text for name, text in files.items()})
-    (repository / folder).parent.mkdir(exist_ok=True)
-    new.rename(repository / folder)
-    return [folder / name for name in files]
-
-
-def _write(top: Path, files: Mapping[Path, str]) -> None:
-    for path, text in files.items():
-        replace_text(top / path, text)
