@@ -10,6 +10,7 @@ On a cluster, Kustomize copies `pods` and `weights` into the objects that people
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,7 @@ def parse_slots(text: str, where: str) -> Slots:
 def dump_slots(slots: Slots) -> str:
     content = slots.model_dump(mode="json")
     content["pods"] = {slot.value: _pod(slots.pods.get(slot)) for slot in Slot}
-    content["weights"] = {slot.value: weight for slot, weight in slots.weights.items()}
+    content["weights"] = _weights(slots.weights)
     head = "# Written by coalmine. People own everything else under k8s/.\n"
     return head + yaml.dump({**_FOR_KUSTOMIZE, **content}, Dumper=_Dumper, sort_keys=False)
 
@@ -161,6 +162,12 @@ def _pod(pod: SlotPod | None) -> dict[str, str]:
     if pod is None:
         return {"absent": "true", **dict.fromkeys(SlotPod.model_fields, _NOTHING)}
     return {"absent": "false", **pod.model_dump()}
+
+
+def _weights(weights: Mapping[Slot, int]) -> dict[str, int]:
+    """With what is missing from 100, since there are technologies that refuse weights without a sum."""
+    shares = {slot.value: weight for slot, weight in weights.items()}
+    return {**shares, "nobody": 100 - sum(weights.values())}
 
 
 def _said_once(content: Any) -> Any:

@@ -70,6 +70,8 @@ def test_at_rest_everybody_is_on_stable_and_before_the_first_release_nobody_is_a
     assert EMPTY.weights == {Slot.BLUE: 0, Slot.GREEN: 0}
     assert SECOND.weights == {Slot.BLUE: 100, Slot.GREEN: 0}
     assert SECOND.with_promotion().weights == {Slot.BLUE: 0, Slot.GREEN: 100}
+    for slots in (EMPTY, SECOND):
+        assert sum(yaml.safe_load(dump_slots(slots))["weights"].values()) == 100
 
 
 def test_a_rejected_release_leaves_nothing_in_its_slot() -> None:

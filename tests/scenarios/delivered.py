@@ -28,7 +28,7 @@ def assert_promoted(work: Workplace, before: str) -> None:
         "stable": "green",
         "candidate": None,
         "releases": {"blue": _release(work, "1.0.0"), "green": _release(work, "1.1.0")},
-        "weights": {"blue": 0, "green": 100},
+        "weights": {"blue": 0, "green": 100, "nobody": 0},
     }
     on_local = {tag: on for tag, on in work.tags().items() if "#" in tag}
     assert on_local == {
