@@ -17,6 +17,18 @@ class TaskName(StrEnum):
     REGRESSION = "regression"
 
 
+class RouterName(StrEnum):
+    GATEWAY_API = "gateway_api"
+    ISTIO = "istio"
+    LINKERD = "linkerd"
+    APPMESH = "appmesh"
+
+
+class ReconcilerName(StrEnum):
+    FLUX = "flux"
+    APPLY = "apply"
+
+
 def init(directory: Annotated[Path, typer.Argument(help="An empty or new folder.")]) -> None:
     """Write a repository of your own, with two example models, its Git remote and its DVC remote."""
     from coalmine.scaffold.repository import init as write_repository
@@ -56,3 +68,54 @@ def new_dataset(
 
     for path in write_dataset(open_workspace().top, name, files):
         say(f"wrote {path}")
+
+
+def new_environment(
+    name: Annotated[str, typer.Argument(help="Lower-case words joined by dashes.")],
+    router: Annotated[RouterName | None, typer.Option(help="What moves the users.")] = None,
+    reconciler: Annotated[
+        ReconcilerName | None, typer.Option(help="What brings Git to the cluster; apply needs no Flux.")
+    ] = None,
+    namespace: Annotated[
+        str | None, typer.Option(help="Where the models' objects are; default: NAME.")
+    ] = None,
+    context: Annotated[
+        str | None, typer.Option(help="Of the kubeconfig; default: its current one, or the pod's own.")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="The name under which users ask; default: any.")] = None,
+    gateway: Annotated[
+        str | None, typer.Option(help="By which users come in: NAMESPACE/NAME of a Gateway.")
+    ] = None,
+    prometheus_url: Annotated[
+        str | None, typer.Option(help="Of the Prometheus that scrapes the pods, as seen from here.")
+    ] = None,
+) -> None:
+    """A new environment on a cluster: k8s/environments/NAME/; again for models that are new since."""
+    from coalmine.scaffold.environment import Remotes, Wanted
+    from coalmine.scaffold.environment import new_environment as write_environment
+
+    workspace = open_workspace()
+    git = workspace.settings.git
+    remotes = Remotes(
+        git=workspace.repository.remote_url(git.remote),
+        branch=git.branch,
+        dvc=workspace.dvc.shared_remote(),
+    )
+    wanted = Wanted(
+        router=router and router.value,
+        reconciler=reconciler and reconciler.value,
+        namespace=namespace,
+        context=context,
+        host=host,
+        gateway=gateway,
+        prometheus_url=prometheus_url,
+    )
+    written = write_environment(workspace.top, name, wanted, remotes)
+    for path in written.paths:
+        say(f"wrote {path}")
+    if not written.paths:
+        say(f"Every model has its place in k8s/environments/{name} already.")
+        return
+    for place in written.unfilled:
+        say(f"yours to fill in: {place}")
+    say("\n  ".join(["Look at it, and then:", *written.next]))

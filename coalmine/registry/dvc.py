@@ -207,6 +207,13 @@ class DvcProject:
             remote.fs.exists(remote.path)
             return str(remote.path)
 
+    def shared_remote(self) -> str | None:
+        """The address of the DVC remote as Git has it, for others than this machine; None: it has none."""
+        with self._open() as repo:
+            config = repo.config.load_one("repo")
+        address = config["remote"].get(config["core"].get("remote"), {}).get("url")
+        return None if address is None else str(address)
+
     def push(self, dvcfiles: Iterable[Path]) -> None:
         """Bring what `dvcfiles` (dvc.yaml or .dvc) track to the DVC remote.
 
