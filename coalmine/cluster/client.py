@@ -16,7 +16,7 @@ from kubernetes import client, config
 from kubernetes.config import ConfigException
 
 from coalmine.cluster.kinds import POD, Kind
-from coalmine.errors import CoalmineError, MachineUnready, Unavailable
+from coalmine.errors import CoalmineError, MachineUnready, Unavailable, Unsupported
 
 Json = dict[str, Any]
 
@@ -46,6 +46,7 @@ class Cluster:
         self.api = api
         self.namespace = namespace
         self.server: str = api.configuration.host
+        self._kinds: dict[str, dict[str, Json]] = {}
 
     @classmethod
     def connect(cls, namespace: str, context: str | None = None) -> Cluster:
@@ -141,10 +142,15 @@ class Cluster:
         path = self._path(kind, body["metadata"]["name"])
         return self._ask("PATCH", path, query, body, _APPLY_PATCH)
 
-    def delete(self, kind: Kind, name: str) -> None:
-        """Gone already is as good."""
+    def delete(self, kind: Kind, name: str, uid: str | None = None) -> None:
+        """Gone already is as good. uid: of the very object that is meant, not of one that took its name.
+
+        Raises:
+            Stale: it has another uid.
+        """
+        only = {} if uid is None else {"preconditions": {"uid": uid}}
         try:
-            self._ask("DELETE", self._path(kind, name), {"propagationPolicy": "Background"})
+            self._ask("DELETE", self._path(kind, name), {"propagationPolicy": "Background"}, only)
         except _Absent:
             return
 
@@ -161,6 +167,33 @@ class Cluster:
     def in_namespace(self, namespace: str) -> Cluster:
         """The same cluster, another namespace: Flux's objects live in one of their own."""
         return Cluster(self.api, namespace)
+
+    def kind(self, api_version: str, kind: str) -> Kind:
+        """As the API server names it in paths. Asked once for each `api_version`.
+
+        Raises:
+            Unsupported: it knows no such kind, or one that lives in no namespace.
+        """
+        group, _, version = api_version.rpartition("/")
+        if api_version not in self._kinds:
+            self._kinds[api_version] = self._resources(Kind(group, version, "", "").path)
+        known = self._kinds[api_version].get(kind)
+        if known is None:
+            raise Unsupported(
+                f"The cluster at {self.server} knows no {kind} of {api_version}: install what brings it"
+            )
+        if not known["namespaced"]:
+            raise Unsupported(f"A {kind} of {api_version} belongs to no namespace: apply it yourself, once")
+        return Kind(group, version, kind, known["name"])
+
+    def _resources(self, path: str) -> dict[str, Json]:
+        """What stands under `path`, by kind; nothing where the API server does not serve it."""
+        try:
+            found = self.raw(path)["resources"]
+        except _Absent:
+            return {}
+        # A name with a slash is a part of an object, such as `deployments/status`.
+        return {each["kind"]: each for each in found if "/" not in each["name"]}
 
     def raw(self, path: str) -> Json:
         """GET `path` of the API server, such as `/version`."""

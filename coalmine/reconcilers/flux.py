@@ -1,0 +1,161 @@
+"""Flux makes what Git says run: this asks it to look now, and waits until it has.
+
+The source is asked first, then the Kustomization, as `flux reconcile kustomization --with-source` does.
+What each state of Flux means, and the remedy, stands in `flux_state`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from coalmine.cluster.client import Cluster, ClusterRefuses, ClusterUnavailable, Json
+from coalmine.cluster.kinds import GIT_REPOSITORY, KUSTOMIZATION, Kind
+from coalmine.errors import ReconcilerUnavailable
+from coalmine.reconcilers import flux_state
+from coalmine.reconcilers.deployed import Deployed
+from coalmine.rollout.ports import SlotStatus
+from coalmine.settings import FluxSettings
+from coalmine.slots import Slot, Slots
+
+TAKEN_UP_WITHIN_S = 60.0
+_POLL_S = 0.25
+_ASK_AGAIN_S = 2.0  # a remote of several machines may show a push later than it took it
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What coalmine pushes, for Flux to fetch.
+
+    branch: of the Git remote. commit: the newest one that was pushed, when it is asked.
+    is_before: whether a commit is one that another one follows.
+    """
+
+    branch: str
+    commit: Callable[[], str]
+    is_before: Callable[[str, str], bool]
+
+
+class FluxReconciler:
+    """The reconciler of `model` in the namespace of `cluster`."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        model: str,
+        settings: FluxSettings,
+        pushed: Pushed,
+        within_s: float = TAKEN_UP_WITHIN_S,
+    ) -> None:
+        self._deployed = Deployed(cluster, model)
+        self._flux = cluster.in_namespace(settings.namespace)
+        self._name = settings.kustomization
+        self._pushed = pushed
+        self._within_s = within_s
+
+    def reconcile(self, slots: Slots) -> None:
+        """Until Flux has applied the commit that was pushed, or one of somebody else that follows it.
+
+        While a rollout runs, where both slots run what they should, Flux may be as it likes: the route is
+        not its then, and bringing the users back must not wait for it.
+
+        Raises:
+            ReconcilerUnavailable: says what is wrong with Flux, in its words, and the remedy.
+            Unsupported: the Kustomization builds from something else than a GitRepository.
+        """
+        self._deployed.ask(slots)
+        try:
+            try:
+                self._hand_over(slots)
+            except ReconcilerUnavailable:
+                if slots.candidate is None or self._deployed.missing(slots) is not None:
+                    raise
+        except (ClusterUnavailable, ClusterRefuses) as error:
+            raise ReconcilerUnavailable(str(error)) from error
+
+    def status(self, slot: Slot) -> SlotStatus:
+        return self._deployed.status(slot)
+
+    def _hand_over(self, slots: Slots) -> None:
+        deadline = time.monotonic() + self._within_s
+        while (why := self._still_missing(slots, deadline)) is not None:
+            if time.monotonic() + _ASK_AGAIN_S > deadline:
+                raise ReconcilerUnavailable(why)
+            time.sleep(_ASK_AGAIN_S)
+
+    def _still_missing(self, slots: Slots, deadline: float) -> str | None:
+        """Have Flux look once. Why it has not brought what was pushed, where that may change; None: it has.
+
+        Raises:
+            ReconcilerUnavailable: it will not change by itself.
+        """
+        kustomization = self._kustomization()
+        source = self._source(kustomization)
+        if (why := flux_state.obstacle(kustomization, source, self._pushed.branch)) is not None:
+            raise ReconcilerUnavailable(why)
+        source = self._ask(GIT_REPOSITORY, source, flux_state.is_handled, deadline)
+        if (why := flux_state.source_failure(source)) is not None:
+            raise ReconcilerUnavailable(why)
+        revision, commit = flux_state.revision_of(source), self._pushed.commit()
+        fetched = flux_state.commit_of(revision)
+        if fetched != commit and self._pushed.is_before(fetched, commit):
+            return flux_state.behind(source, commit)
+
+        def is_done(present: Json) -> bool:
+            return flux_state.is_handled(present) or flux_state.is_looking_at_health(present, revision)
+
+        kustomization = self._ask(KUSTOMIZATION, kustomization, is_done, deadline)
+        if (why := flux_state.kustomization_failure(kustomization, revision)) is not None:
+            raise ReconcilerUnavailable(why)
+        if not flux_state.is_applied(kustomization, revision):
+            return flux_state.kustomization_waits(kustomization)
+        missing = self._deployed.missing(slots)
+        if missing is None:
+            return None
+        if fetched == commit:
+            raise ReconcilerUnavailable(flux_state.applied_elsewhere(kustomization, revision, missing))
+        return flux_state.behind(source, commit, missing)
+
+    def _ask(self, kind: Kind, thing: Json, is_done: Callable[[Json], bool], deadline: float) -> Json:
+        """`thing` once Flux has looked at it again."""
+        flux, name = self._flux.in_namespace(thing["metadata"]["namespace"]), thing["metadata"]["name"]
+        asked = {"metadata": {"annotations": {flux_state.REQUESTED_AT: datetime.now(UTC).isoformat()}}}
+        thing = flux.merge(kind, name, asked)
+        while not is_done(thing):
+            if time.monotonic() > deadline:
+                raise ReconcilerUnavailable(flux_state.unhandled(thing, self._within_s))
+            time.sleep(_POLL_S)
+            thing = flux.get(kind, name) or thing
+        return thing
+
+    def _kustomization(self) -> Json:
+        found = self._flux.get(KUSTOMIZATION, self._name)
+        if found is not None:
+            return found
+        self._require_flux()
+        raise ReconcilerUnavailable(
+            f"There is no Kustomization {self._name} in the namespace {self._flux.namespace}, which "
+            "`kubernetes.flux` in coalmine.yaml names. See which there are: "
+            f"kubectl get {KUSTOMIZATION.full_name} -A"
+        )
+
+    def _source(self, kustomization: Json) -> Json:
+        namespace, name = flux_state.source_of(kustomization)
+        found = self._flux.in_namespace(namespace).get(GIT_REPOSITORY, name)
+        if found is not None:
+            return found
+        raise ReconcilerUnavailable(
+            f"{flux_state.named(kustomization)} builds from the GitRepository {namespace}/{name}, and there "
+            f"is none. See which there are: kubectl get {GIT_REPOSITORY.full_name} -A"
+        )
+
+    def _require_flux(self) -> None:
+        try:
+            self._flux.raw(KUSTOMIZATION.path)
+        except ClusterRefuses as error:
+            raise ReconcilerUnavailable(
+                f"The cluster at {self._flux.server} has no Flux ({error}). Install it (flux install), or "
+                "write `reconciler: apply` in coalmine.yaml, which does without"
+            ) from error
