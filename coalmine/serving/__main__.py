@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coalmine.errors import CoalmineError
-from coalmine.serving.port import own_port
+from coalmine.serving.port import own_port, take_port
 from coalmine.slots import Slot
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def main() -> int:
 
 def _serve(arguments: argparse.Namespace) -> None:
     taken = own_port(arguments.host, arguments.port)
+    at = arguments.copies_port
+    copies = None if at is None else take_port(arguments.host, at, "--copies-port")
     # Here, since they load numpy and scikit-learn: a port in use is known without them, and the
     # environment must be set before.
     from coalmine.serving import logs
@@ -56,6 +58,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         lambda: Serving(predictor, arguments.slot, arguments.queue, payloads),
         taken,
         f"{manifest.model} {manifest.version} serves in slot {arguments.slot} at {address}",
+        copies=copies,
         timeout_s=arguments.timeout_s,
         drain_s=arguments.drain_s,
     )
@@ -82,6 +85,12 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True, help="0 takes a free one and prints it")
+    parser.add_argument(
+        "--copies-port",
+        type=int,
+        metavar="N",
+        help="where a proxy sends copies of users' requests, which are counted apart (default: none)",
+    )
     parser.add_argument(
         "--drain-s",
         type=float,

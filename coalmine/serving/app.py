@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, unquote
 import orjson
 
 from coalmine.serving import openapi, protocol, records
+from coalmine.serving.audience import audience_of
 from coalmine.serving.batching import Batcher, Outputs
 from coalmine.serving.binary import HEADER as JSON_LENGTH
 from coalmine.serving.binary import split
@@ -123,13 +124,14 @@ class Serving:
         request.respond(request, answer)
         if request.is_inference:
             self._inferring -= 1
-            self._telemetry.answered(answer.status, time.perf_counter() - request.started_s)
+            duration_s = time.perf_counter() - request.started_s
+            self._telemetry.answered(audience_of(request), answer.status, duration_s)
             if self._payloads is not None:
                 self._keep(request, answer)
 
     def _refused(self, refusal: Refusal, request: Request) -> Answer:
         if request.is_inference:
-            self._telemetry.failed(refusal.kind)
+            self._telemetry.failed(audience_of(request), refusal.kind)
         event("refused", kind=refusal.kind.value, request_id=request.id, trace_id=_trace_id(request))
         return error_answer(str(refusal), refusal.status, refusal.headers)
 
@@ -167,7 +169,7 @@ class Serving:
             return None
         if isinstance(outputs, Exception):
             raise outputs
-        self._telemetry.predicted(outputs)
+        self._telemetry.predicted(audience_of(request), outputs)
         self._served.remember(request.id, tuple(outputs[self._scores]))
         return answer(request.id, outputs)
 

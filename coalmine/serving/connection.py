@@ -23,6 +23,7 @@ from typing import Protocol, cast
 
 import httptools
 
+from coalmine.rollout_spec import SLOT_HEADER
 from coalmine.serving.http import MAX_BODY_BYTES, REQUEST_ID, Answer, Request, too_large
 from coalmine.serving.refusal import FailureKind, Refusal
 
@@ -34,7 +35,7 @@ _NAMES = {
     name.encode(): name
     for name in (
         *("content-type", "content-encoding", "content-length", "transfer-encoding", "expect"),
-        *("inference-header-content-length", REQUEST_ID, "traceparent", "tracestate"),
+        *("inference-header-content-length", REQUEST_ID, "traceparent", "tracestate", SLOT_HEADER),
     )
 }
 _GONE = Refusal(FailureKind.GONE, "the client went before its answer was there", 499)
@@ -77,6 +78,10 @@ class Connections:
 
     def __call__(self) -> Connection:
         return Connection(self)
+
+    def of_copies(self) -> Connection:
+        """One whose requests are copies of others'."""
+        return Connection(self, are_copies=True)
 
     def opened(self, connection: Connection) -> None:
         self._open.add(connection)
@@ -160,8 +165,9 @@ class Connection(asyncio.Protocol):
 
     _transport: asyncio.Transport
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, are_copies: bool = False) -> None:
         self._all = connections
+        self._are_copies = are_copies
         self._app = connections.app
         self._wire = connections.wire
         self._parser = httptools.HttpRequestParser(self)
@@ -296,7 +302,7 @@ class Connection(asyncio.Protocol):
     def _request(self) -> Request:
         """The whole request, or what has come of one that is refused."""
         chunks = self._chunks
-        return Request(
+        request = Request(
             self._parser.get_method() if self._in_body else b"",
             self._target,
             self._headers,
@@ -304,6 +310,8 @@ class Connection(asyncio.Protocol):
             self._started_s if self._in_body else time.perf_counter(),
             self._respond,
         )
+        request.is_copy = self._are_copies
+        return request
 
     def _read_without_upgrade(self, rest: bytes) -> None:
         """Who offers another protocol, such as h2c, is answered in this one."""

@@ -24,20 +24,32 @@ class Closing(Application, Protocol):
 
 
 def serve(
-    make: Callable[[], Closing], taken: socket.socket, announcement: str, *, timeout_s: float, drain_s: float
+    make: Callable[[], Closing],
+    taken: socket.socket,
+    announcement: str,
+    *,
+    copies: socket.socket | None = None,
+    timeout_s: float,
+    drain_s: float,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight.
 
     make: called in the event loop. taken: bound. announcement: printed when it listens.
+    copies: bound, too; what comes there is a copy of another request.
     timeout_s: from a request's head to its answer.
     drain_s: from SIGTERM, which turns readiness off, to the end of listening.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(make, taken, announcement, timeout_s, drain_s))
+        runner.run(_serve(make, taken, announcement, copies, timeout_s, drain_s))
 
 
 async def _serve(
-    make: Callable[[], Closing], taken: socket.socket, announcement: str, timeout_s: float, drain_s: float
+    make: Callable[[], Closing],
+    taken: socket.socket,
+    announcement: str,
+    copies: socket.socket | None,
+    timeout_s: float,
+    drain_s: float,
 ) -> None:
     loop, asked_to_stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -46,13 +58,16 @@ async def _serve(
     connections = Connections(app, timeout_s, HEAD_WITHIN_S)
     gc.collect()
     gc.freeze()  # what is loaded stays; looking through it again would hold up requests
-    server = await loop.create_server(connections, sock=taken, backlog=BACKLOG)
+    servers = [await loop.create_server(connections, sock=taken, backlog=BACKLOG)]
+    if copies is not None:
+        servers.append(await loop.create_server(connections.of_copies, sock=copies, backlog=BACKLOG))
     print(announcement, flush=True)
     await asked_to_stop.wait()
     # Whoever routes to this server learns that it leaves before it refuses anybody.
     app.is_ready = False
     await asyncio.sleep(drain_s)
     # Where a supervisor holds the socket too, the kernel keeps who comes from now on for the next server.
-    server.close()
+    for server in servers:
+        server.close()
     await connections.leave(NEWCOMERS_WITHIN_S)
     app.close()

@@ -44,6 +44,7 @@ class Request:
         bring its own.
     started_s: when its head was complete, by `time.perf_counter`.
     refusal: what was wrong with it before its last byte came. closes: its connection ends after it.
+    is_copy: a proxy mirrored it here, and nobody sees the answer.
     is_over: it was answered, or nobody waits for its answer any more.
     """
 
@@ -53,6 +54,7 @@ class Request:
         "content",
         "headers",
         "id",
+        "is_copy",
         "is_inference",
         "is_over",
         "method",
@@ -78,7 +80,7 @@ class Request:
         self.started_s = started_s
         self.respond = respond
         self.refusal: Refusal | None = None
-        self.closes = self.is_inference = self.is_over = False
+        self.closes = self.is_copy = self.is_inference = self.is_over = False
         given = headers.get(REQUEST_ID)
         # A proxy that writes strange ids is no reason to refuse a user.
         self.id = given if given is not None and is_request_id(given) else f"{getrandbits(128):032x}"

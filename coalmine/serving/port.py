@@ -23,15 +23,17 @@ def own_port(host: str, port: int, environment: Mapping[str, str] = os.environ) 
     return take_port(host, port) if handed_over is None else socket.socket(fileno=int(handed_over))
 
 
-def take_port(host: str, port: int) -> socket.socket:
+def take_port(host: str, port: int, option: str = "--port") -> socket.socket:
     """A socket bound to the address, not listening yet. Port 0 takes a free one.
+
+    option: that gave the port.
 
     Raises:
         InputError: no such host or port.
         MachineUnready: the port is in use, or not ours to take.
     """
     if not 0 <= port <= 65535:
-        raise InputError(f"--port {port} is no port: they go from 1 to 65535, and 0 takes a free one")
+        raise InputError(f"{option} {port} is no port: they go from 1 to 65535, and 0 takes a free one")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
@@ -45,7 +47,8 @@ def take_port(host: str, port: int) -> socket.socket:
         taken.close()
         if error.errno == errno.EADDRINUSE:
             raise MachineUnready(
-                f"port {port} of {host} is in use by another process: end that one, or choose another --port"
+                f"port {port} of {host} is in use by another process: end that one, or choose another "
+                f"{option}"
             ) from error
         raise MachineUnready(f"port {port} of {host} cannot be taken: {error.strerror}") from error
     return taken

@@ -1,15 +1,15 @@
 """What a server tells Prometheus: by model, version and slot, in base units.
 
-Inference requests only; health checks and scrapes would drown them. Counts are plain numbers,
-written by the event loop alone, and become Prometheus's when somebody scrapes: that is rare, and
-requests are not. Series exist from the start, at zero, so that a first failure is seen as a rise.
+Inference requests only; health checks and scrapes would drown them. Requests, failures and durations
+are told apart by who asked (`audience`). Counts are plain numbers, written by the event loop alone, and
+become Prometheus's when somebody scrapes: that is rare, and requests are not. Series exist from the start,
+at zero, so that a first failure is seen as a rise.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -21,9 +21,12 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from coalmine.serving.audience import Audience
 from coalmine.serving.memory import LabelOutcome
 from coalmine.serving.refusal import FailureKind
 from coalmine.spec import Task
+
+_Labels = tuple[str, ...]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -60,6 +63,17 @@ class Distribution:
         return buckets, self._sum
 
 
+class _Asked:
+    """What one audience asked."""
+
+    __slots__ = ("codes", "durations", "failures")
+
+    def __init__(self) -> None:
+        self.codes = {200: 0}
+        self.failures = dict.fromkeys(FailureKind, 0)
+        self.durations = Distribution(_DURATION_BOUNDS_S)
+
+
 class Telemetry(Collector):
     """
     started_s: since when it counts, in seconds since the epoch. in_flight: how many requests are under
@@ -79,28 +93,28 @@ class Telemetry(Collector):
         self._in_flight = in_flight
         self._payloads = payloads
         self._output = "prediction" if task is Task.REGRESSION else "probability"
-        self._codes = {200: 0}
-        self._failures = dict.fromkeys(FailureKind, 0)
+        self._asked = {audience: _Asked() for audience in Audience}
         self._labels = dict.fromkeys(LabelOutcome, 0)
         self._rows = 0
-        self._durations = Distribution(_DURATION_BOUNDS_S)
         self._scores = Distribution(_PREDICTION_BOUNDS if task is Task.REGRESSION else _PROBABILITY_BOUNDS)
         self._losses, self._loss_sum = 0, 0.0
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
-    def answered(self, code: int, duration_s: float) -> None:
-        self._codes[code] = self._codes.get(code, 0) + 1
-        self._durations.observe(duration_s)
+    def answered(self, audience: Audience, code: int, duration_s: float) -> None:
+        asked = self._asked[audience]
+        asked.codes[code] = asked.codes.get(code, 0) + 1
+        asked.durations.observe(duration_s)
 
-    def failed(self, kind: FailureKind) -> None:
-        self._failures[kind] += 1
+    def failed(self, audience: Audience, kind: FailureKind) -> None:
+        self._asked[audience].failures[kind] += 1
 
-    def predicted(self, outputs: Mapping[str, Sequence[float]]) -> None:
+    def predicted(self, audience: Audience, outputs: Mapping[str, Sequence[float]]) -> None:
         scores = outputs[self._output]
         self._rows += len(scores)
-        for score in scores:
-            self._scores.observe(score)
+        if audience is not Audience.TESTERS:  # who try the odd
+            for score in scores:
+                self._scores.observe(score)
 
     def labelled(self, outcome: LabelOutcome) -> None:
         self._labels[outcome] += 1
@@ -113,20 +127,29 @@ class Telemetry(Collector):
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        yield self._counter("requests", "Inference requests answered", "code", _by_name(self._codes))
+        requests: dict[_Labels, int] = {
+            (who, str(code)): n for who, asked in self._asked.items() for code, n in asked.codes.items()
+        }
+        failures: dict[_Labels, int] = {
+            (who, kind.value): n for who, asked in self._asked.items() for kind, n in asked.failures.items()
+        }
+        labels: dict[_Labels, int] = {(outcome.value,): n for outcome, n in self._labels.items()}
+        yield self._counter("requests", "Inference requests answered", ("audience", "code"), requests)
         yield self._counter(
-            "failures", "Inference requests without a prediction", "kind", _by_name(self._failures)
+            "failures", "Inference requests without a prediction", ("audience", "kind"), failures
         )
-        yield self._counter(
-            "labels", "True labels received, by request id", "outcome", _by_name(self._labels)
-        )
+        yield self._counter("labels", "True labels received, by request id", ("outcome",), labels)
         rows = CounterMetricFamily("coalmine_rows", "Rows predicted", labels=list(self._fixed))
         rows.add_metric(list(self._fixed.values()), self._rows)
         yield rows
+        durations: dict[_Labels, Distribution] = {
+            (who,): asked.durations for who, asked in self._asked.items()
+        }
         yield self._histogram(
-            "request_duration_seconds", "From the request's head to its answer", self._durations
+            "request_duration_seconds", "From the request's head to its answer", ("audience",), durations
         )
-        yield self._histogram("score", f"The {self._output} answered for a row", self._scores)
+        about_scores = f"The {self._output} answered for a row, to all but testers"
+        yield self._histogram("score", about_scores, (), {(): self._scores})
         losses = SummaryMetricFamily(
             "coalmine_loss", "Loss in [0, 1] of requests whose label came", labels=list(self._fixed)
         )
@@ -135,14 +158,15 @@ class Telemetry(Collector):
         yield self._gauge("in_flight", "Requests not answered yet", self._in_flight())
         yield self._gauge("started_seconds", "Since when this server counts", self._started_s)
         if self._payloads is not None:
-            yield self._counter(
-                "payloads", "Payload events, by what became of them", "outcome", self._payloads()
-            )
+            payloads: dict[_Labels, int] = {(outcome,): n for outcome, n in self._payloads().items()}
+            yield self._counter("payloads", "Payload events, by what became of them", ("outcome",), payloads)
 
-    def _counter(self, name: str, words: str, label: str, counts: Mapping[str, int]) -> CounterMetricFamily:
-        family = CounterMetricFamily(f"coalmine_{name}", words, labels=[*self._fixed, label])
-        for value, count in counts.items():
-            family.add_metric([*self._fixed.values(), value], count)
+    def _counter(
+        self, name: str, words: str, labels: tuple[str, ...], counts: Mapping[_Labels, int]
+    ) -> CounterMetricFamily:
+        family = CounterMetricFamily(f"coalmine_{name}", words, labels=[*self._fixed, *labels])
+        for values, count in counts.items():
+            family.add_metric([*self._fixed.values(), *values], count)
         return family
 
     def _gauge(self, name: str, words: str, value: float) -> GaugeMetricFamily:
@@ -150,15 +174,18 @@ class Telemetry(Collector):
         family.add_metric(list(self._fixed.values()), value)
         return family
 
-    def _histogram(self, name: str, words: str, distribution: Distribution) -> HistogramMetricFamily:
-        family = HistogramMetricFamily(f"coalmine_{name}", words, labels=list(self._fixed))
-        buckets, total = distribution.buckets()
-        family.add_metric(list(self._fixed.values()), buckets, total)
+    def _histogram(
+        self,
+        name: str,
+        words: str,
+        labels: tuple[str, ...],
+        distributions: Mapping[_Labels, Distribution],
+    ) -> HistogramMetricFamily:
+        family = HistogramMetricFamily(f"coalmine_{name}", words, labels=[*self._fixed, *labels])
+        for values, distribution in distributions.items():
+            buckets, total = distribution.buckets()
+            family.add_metric([*self._fixed.values(), *values], buckets, total)
         return family
-
-
-def _by_name(counts: Mapping[Any, int]) -> dict[str, int]:
-    return {str(value): count for value, count in counts.items()}
 
 
 def _text(bound: float) -> str:

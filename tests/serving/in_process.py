@@ -108,14 +108,18 @@ class Client:
     def feedback(self, message: Any) -> Response:
         return self.request("POST", f"{self._root}/feedback", json=message)
 
-    def metric(self, name: str, **labels: str) -> float:
-        """The one sample by this name and these labels, beside those that every series has."""
+    def metric(self, name: str, audience: str = "users", **labels: str) -> float:
+        """The one sample by this name and these labels, beside those that every series has.
+
+        audience: of the series that tell audiences apart.
+        """
         wanted = {"model_name": "delays", "model_version": "1.2.0", "slot": "green", **labels}
         (value,) = [
             sample.value
             for family in text_string_to_metric_families(self.get("/metrics").text)
             for sample in family.samples
-            if sample.name == name and sample.labels == wanted
+            if sample.name == name
+            and {"audience": audience, **sample.labels} == {"audience": audience, **wanted}
         ]
         return value
 
@@ -132,6 +136,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         chunked: bool = False,
         hangs: bool = False,
+        copy: bool = False,
     ) -> Response:
         body = content if content is not None else b"" if json is None else json_text.dumps(json).encode()
         length = len(body) + 1 if hangs else len(body)
@@ -140,7 +145,8 @@ class Client:
             sent["content-type"] = "application/json"
         sent |= {name.lower(): value for name, value in (headers or {}).items()}
         head = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
-        connection, transport = self.connections(), Transport()
+        connection = self.connections.of_copies() if copy else self.connections()
+        transport = Transport()
         connection.connection_made(cast(asyncio.Transport, transport))
         connection.data_received(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1"))
         for start in range(0, len(body), _PIECE):

@@ -160,6 +160,38 @@ def test_scores_and_rows_are_counted_by_row(binary: Built) -> None:
     assert client.metric("coalmine_in_flight") == 0
 
 
+@pytest.mark.parametrize(
+    ("audience", "about"),
+    [
+        ("users", {}),
+        ("users", {"headers": {"x-coalmine-slot": "purple"}}),
+        ("copies", {"copy": True}),
+        ("testers", {"headers": {"X-Coalmine-Slot": "green"}}),
+        ("testers", {"headers": {"x-coalmine-slot": "blue"}, "copy": True}),
+    ],
+    ids=["a user", "names no slot", "a copy", "a tester", "a tester's copy"],
+)
+def test_requests_are_counted_by_who_asked(audience: str, about: dict[str, Any], binary: Built) -> None:
+    client = Client(binary)
+    client.infer(json={"inputs": tensors(binary, [0])}, **about)
+    client.infer(content=b"{", **about)
+    for each in ("users", "copies", "testers"):
+        counted = 1 if each == audience else 0
+        assert client.metric("coalmine_requests_total", audience=each, code="200") == counted
+        assert client.metric("coalmine_failures_total", audience=each, kind="malformed") == counted
+        assert client.metric("coalmine_request_duration_seconds_count", audience=each) == 2 * counted
+
+
+def test_scores_are_those_of_users_and_copies_and_not_of_testers(binary: Built) -> None:
+    client = Client(binary)
+    asked = {"json": {"inputs": tensors(binary, [0, 1])}}
+    client.infer(**asked)
+    client.infer(**asked, copy=True)
+    client.infer(**asked, headers={"x-coalmine-slot": "green"})
+    assert client.metric("coalmine_score_count") == 4
+    assert client.metric("coalmine_rows_total") == 6
+
+
 def test_the_score_of_a_regression_is_its_prediction(regression: Built) -> None:
     client = Client(regression)
     (prediction,) = client.infer(json={"inputs": tensors(regression, [0])}).json()["outputs"][0]["data"]

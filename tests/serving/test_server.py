@@ -58,6 +58,32 @@ def test_a_port_in_use_is_told_in_one_line_with_the_status_of_an_unready_machine
     assert httpx.get(f"{server.url}/v2/health/ready").status_code == 200
 
 
+def test_what_comes_to_the_port_for_copies_is_counted_as_copies(binary: Built) -> None:
+    port = _free_port()
+    with running(binary.folder, "--copies-port", str(port)) as server:
+        for url in (server.url, f"http://127.0.0.1:{port}"):
+            answer = httpx.post(url + INFER, json={"id": "a", "inputs": tensors(binary, [0, 1])})
+            assert {each["name"]: each["data"] for each in answer.json()["outputs"]} == expected(
+                binary, [0, 1]
+            )
+        metrics = httpx.get(f"{server.url}/metrics").text
+        for audience in ("users", "copies"):
+            assert f'audience="{audience}",code="200",model_name="delays",model_version="1.2.0",' in metrics
+            (line,) = [
+                x for x in metrics.splitlines() if f'requests_total{{audience="{audience}",code="200"' in x
+            ]
+            assert line.endswith(" 1.0")
+        os.kill(server.process.pid, signal.SIGTERM)
+        assert server.end()[0] == 0
+
+
+def test_a_port_for_copies_that_is_in_use_is_told_by_its_option(server: Server, binary: Built) -> None:
+    with started(binary.folder, "--copies-port", str(server.port)) as second:
+        status, said = second.end()
+    assert (status, said.count("\n")) == (3, 1)
+    assert "choose another --copies-port" in said
+
+
 @pytest.mark.parametrize("port", ["-1", "65536"])
 def test_a_port_that_is_none_is_refused(port: str, binary: Built) -> None:
     with started(binary.folder, port=int(port)) as server:
