@@ -110,6 +110,25 @@ def test_replicas_and_resources_come_from_model_yaml(repository: Path) -> None:
     assert server["resources"] == {"requests": {"cpu": "500m", "memory": "2Gi"}, "limits": {"memory": "2Gi"}}
 
 
+@pytest.mark.parametrize(
+    ("router", "said"),
+    [
+        ("linkerd", {"annotations": {"linkerd.io/inject": "enabled"}}),
+        ("appmesh", {"labels": {"appmesh.k8s.aws/sidecarInjectorWebhook": "enabled", "mesh": "CHANGE-ME"}}),
+        ("gateway_api", {}),
+    ],
+)
+def test_a_mesh_is_told_to_take_the_pods_in(
+    repository: Path, router: str, said: dict[str, dict[str, str]]
+) -> None:
+    new_environment(repository, "production", Wanted(router, "flux"), SHARED)
+    metadata = read(repository, "namespace.yaml")["metadata"]
+    assert metadata["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    for kind, entries in said.items():
+        assert entries.items() <= metadata[kind].items()
+    assert ("linkerd.io/inject" in metadata["annotations"]) is (router == "linkerd")
+
+
 def test_flux_is_told_where_the_releases_are_pushed_to(repository: Path) -> None:
     new_environment(
         repository, "production", PRODUCTION, Remotes("git@github.com:team/models.git", "live", None)

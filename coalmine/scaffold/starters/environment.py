@@ -59,7 +59,7 @@ def environment_files(place: Place, models: Sequence[str]) -> dict[str, str]:
             else "Flux applies",
             models="\n".join(f"  - {model}" for model in models),
         ),
-        "namespace.yaml": fill("environment-namespace.yaml", namespace=place.settings.namespace),
+        "namespace.yaml": _namespace(place),
         "settings.yaml": _settings(place),
         "every_model/kustomization.yaml": fill(
             "environment-every-model.yaml",
@@ -97,6 +97,22 @@ def model_files(environment: str, spec: ModelSpec) -> dict[str, str]:
         ),
         "slots.yaml": dump_slots(Slots(environment=environment, model=spec.name)),
     }
+
+
+def _namespace(place: Place) -> str:
+    """With what makes the router's mesh take its pods in."""
+    labels, annotations = "", ""
+    if place.router == "linkerd":
+        annotations = "    linkerd.io/inject: enabled\n"
+    elif place.router == "appmesh":
+        labels = f"    mesh: {PLACEHOLDER} # as the Mesh's `namespaceSelector` has it\n"
+        labels += "    appmesh.k8s.aws/sidecarInjectorWebhook: enabled\n"
+    return fill(
+        "environment-namespace.yaml",
+        namespace=place.settings.namespace,
+        labels=labels,
+        annotations=annotations,
+    )
 
 
 def _settings(place: Place) -> str:
