@@ -13,9 +13,13 @@ from coalmine.checks.query import QueryCheck
 from coalmine.checks.webhook import AskedAbout, WebhookCheck
 from coalmine.cluster.client import Cluster
 from coalmine.errors import Unsupported
+from coalmine.reconcilers.apply import ApplyReconciler
+from coalmine.reconcilers.flux import FluxReconciler, Pushed
+from coalmine.reconcilers.kustomize import KustomizeRender
 from coalmine.reconcilers.process_files import ProcessSpec
 from coalmine.reconcilers.processes import ProcessesReconciler
 from coalmine.registry.repository import Repository
+from coalmine.registry.upstream import Upstream
 from coalmine.rollout.ports import Check, Journal, Reconciler, Telemetry, TrafficRouter
 from coalmine.rollout.runner import Ports
 from coalmine.rollout_spec import (
@@ -27,7 +31,13 @@ from coalmine.rollout_spec import (
     WebhookSpec,
     gate_name,
 )
+from coalmine.routers.appmesh import APP_MESH
+from coalmine.routers.cluster_route import ClusterRouter
 from coalmine.routers.envoy import EnvoyRouter
+from coalmine.routers.gateway_api import GATEWAY_API
+from coalmine.routers.istio import ISTIO
+from coalmine.routers.linkerd import LINKERD
+from coalmine.routers.technology import Technology
 from coalmine.settings import Environment, GitSettings, PrometheusSettings
 from coalmine.slots import Slot, SlotRelease
 from coalmine.spec import ModelSpec
@@ -87,6 +97,11 @@ def local_adapters(
     )
 
 
+TECHNOLOGIES: Mapping[str, Technology] = {
+    technology.component: technology for technology in (GATEWAY_API, ISTIO, LINKERD, APP_MESH)
+}
+
+
 def cluster_adapters(
     environment: Environment,
     spec: ModelSpec,
@@ -96,7 +111,29 @@ def cluster_adapters(
     gates: Sequence[GateSpec] = (),
 ) -> Adapters:
     """What serves the model of `spec` in the namespace of `cluster`."""
-    raise Unsupported(f"{environment, spec, cluster, repository, git, gates} are not wired yet")
+    return Adapters(
+        ClusterRouter(cluster, spec.name, TECHNOLOGIES[environment.router]),
+        _counts(environment, spec, cluster, gates),
+        _cluster_reconciler(environment, spec.name, cluster, repository, git),
+    )
+
+
+def _counts(
+    environment: Environment, spec: ModelSpec, cluster: Cluster, gates: Sequence[GateSpec]
+) -> Telemetry:
+    raise Unsupported(f"{environment, spec, cluster, gates}")
+
+
+def _cluster_reconciler(
+    environment: Environment, model: str, cluster: Cluster, repository: Repository, git: GitSettings
+) -> Reconciler:
+    assert environment.kubernetes is not None
+    upstream = Upstream(repository, git.remote, git.branch)
+    flux = environment.kubernetes.flux
+    if flux is None:
+        return ApplyReconciler(cluster, model, KustomizeRender(repository.export, repository.head))
+    pushed = Pushed(git.branch, lambda: upstream.tip() or repository.head(), repository.is_before)
+    return FluxReconciler(cluster, model, flux, pushed)
 
 
 def _telemetry(model: str, endpoints: Endpoints, gates: Sequence[GateSpec]) -> Telemetry:

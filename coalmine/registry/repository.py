@@ -196,6 +196,10 @@ class Repository:
     def commit(self, revision: str) -> Commit:
         return _parse_commit(self.git("log", "-1", _LOG_FORMAT, revision).removeprefix(_RECORD))
 
+    def is_before(self, commit: str, other: str) -> bool:
+        """Whether `other` follows `commit`, or is it; not where one of them is not here."""
+        return self.try_git("merge-base", "--is-ancestor", commit, other).status == 0
+
     def read(self, commit: str, path: Path | str) -> bytes:
         """
         Raises:

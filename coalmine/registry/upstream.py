@@ -46,14 +46,14 @@ class Upstream:
         tip = self.tip()
         if tip is None:
             return False
-        return self.repository.try_git("merge-base", "--is-ancestor", commit, tip).status == 0
+        return self.repository.is_before(commit, tip)
 
     def has_moved_on(self) -> bool:
         """Whether the remote holds commits that HEAD lacks."""
         tip = self.tip()
         if tip is None:
             return False
-        return self.repository.try_git("merge-base", "--is-ancestor", tip, "HEAD").status != 0
+        return not self.repository.is_before(tip, "HEAD")
 
     def fetch(self) -> None:
         """
