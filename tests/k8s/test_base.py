@@ -87,7 +87,10 @@ def test_the_first_step_understands_its_arguments(of_two: Built) -> None:
 def test_a_pod_asks_for_no_rights(of_two: Built) -> None:
     for name in SLOTS:
         pod = pod_of(of_two, name)
-        assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+        context = pod["securityContext"]
+        assert context["runAsNonRoot"] is True
+        assert context["runAsGroup"] != 0
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
         assert pod["automountServiceAccountToken"] is False
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
         assert {key for each in pod["volumes"] for key in each} == {"name", "emptyDir", "configMap"}
