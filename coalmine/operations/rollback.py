@@ -1,5 +1,8 @@
 """Back to an older release, at rest: the route first, in seconds, then the record.
 
+Where the other slot holds the release, that needs no Git. Another one is put there first, by a commit that
+moves nobody.
+
 During a rollout, going back is aborting it (`steer`).
 """
 
@@ -69,24 +72,27 @@ def roll_back(
     serving.up()
     chosen = serving.adapters(spec)
 
+    git = workspace.settings.git
+    if filled != slots:
+        publish(workspace.repository, _put(workspace, filled, target, trigger), git.remote, git.branch)
+
     def move() -> float:
-        chosen.reconciler.reconcile(filled)
+        if filled != slots:
+            chosen.reconciler.reconcile(filled)
         _await_ready(chosen.reconciler, target, spec.rollout.progress_deadline_s)
         chosen.router.set_split(TrafficSplit.all_to(target))
         return time.monotonic() - started
 
     seconds = steps(Step.ROLL_BACK, move)
     tell(f"{model}: everybody is back on {now} after {seconds:.1f} s.")
-    change = _change(workspace, filled.with_stable(target), before, trigger)
+    after = filled.with_stable(target)
+    change = _change(workspace, after, before, trigger)
     try:
-        steps(
-            Step.RECORD,
-            lambda: publish(
-                workspace.repository, change, workspace.settings.git.remote, workspace.settings.git.branch
-            ),
-        )
+        steps(Step.RECORD, lambda: publish(workspace.repository, change, git.remote, git.branch))
     except RemoteUnavailable as error:
         raise RemoteUnavailable(f"The users are on {now}, but the record waits: {error}") from error
+    chosen.reconciler.reconcile(after)
+    chosen.router.give_back()
     return RolledBack(model, before, now, seconds)
 
 
@@ -117,6 +123,21 @@ def _await_ready(reconciler: Reconciler, slot: Slot, within_s: float) -> None:
         if status.health is SlotHealth.FAILED or time.monotonic() > deadline:
             raise ServerUnavailable(f"The older release does not start, so the users stay: {status.detail}")
         time.sleep(0.05)
+
+
+def _put(workspace: Workspace, filled: Slots, slot: Slot, trigger: Trigger) -> Change:
+    path = slots_path(filled.environment, filled.model)
+    replace_text(workspace.top / path, dump_slots(filled))
+    release = filled.releases[slot]
+    subject = f"Put {filled.model} {release.version} into {slot} of {filled.environment}"
+    trailers = {
+        "Model": filled.model,
+        "Version": release.version,
+        "Environment": filled.environment,
+        "Digest": release.model_digest,
+        "Triggered-By": to_trailer(trigger),
+    }
+    return Change((path,), subject, "To go back to.", trailers)
 
 
 def _change(workspace: Workspace, after: Slots, before: str, trigger: Trigger) -> Change:

@@ -14,6 +14,7 @@ import pytest
 from kubernetes import client
 
 from coalmine.cluster.client import Cluster
+from tests.scenarios.conftest import _quiet_machine, released  # noqa: F401
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

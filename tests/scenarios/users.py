@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
@@ -23,9 +23,12 @@ FEATURES = {"income": "FP64", "age": "INT64", "debt": "FP64"}
 class Users:
     """answers: by (version, status); a request without any answer counts as ("nobody", what happened)."""
 
-    def __init__(self, url: str, bodies: list[bytes]) -> None:
+    def __init__(
+        self, url: str, bodies: list[bytes], per_s: float = PER_S, headers: Mapping[str, str] | None = None
+    ) -> None:
         self.answers: Counter[tuple[str, int | str]] = Counter()
-        self._url, self._bodies = url, bodies
+        self._url, self._bodies, self._per_s = url, bodies, per_s
+        self._headers = {"content-type": "application/json", **(headers or {})}
         self._ending = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._send()), name="users")
 
@@ -59,7 +62,7 @@ class Users:
             asked: set[asyncio.Task[None]] = set()
             started = loop.time()
             for count, body in enumerate(cycle(self._bodies)):
-                await asyncio.sleep(max(0.0, started + count / PER_S - loop.time()))
+                await asyncio.sleep(max(0.0, started + count / self._per_s - loop.time()))
                 if self._ending.is_set():
                     break
                 task = asyncio.create_task(self._ask(session, body))
@@ -68,9 +71,8 @@ class Users:
             await asyncio.gather(*asked)
 
     async def _ask(self, session: aiohttp.ClientSession, body: bytes) -> None:
-        headers = {"content-type": "application/json"}
         try:
-            async with session.post(self._url, data=body, headers=headers) as answer:
+            async with session.post(self._url, data=body, headers=self._headers) as answer:
                 await answer.read()
                 self.answers[answer.headers.get("x-coalmine-version", "nobody"), answer.status] += 1
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -78,9 +80,11 @@ class Users:
 
 
 @contextmanager
-def asking(url: str, rows: Path) -> Iterator[Users]:
+def asking(
+    url: str, rows: Path, per_s: float = PER_S, headers: Mapping[str, str] | None = None
+) -> Iterator[Users]:
     """Users who send the rows of a CSV file, over and over, while the block runs."""
-    users = Users(url, _bodies(rows))
+    users = Users(url, _bodies(rows), per_s, headers)
     users.start()
     try:
         yield users

@@ -1,0 +1,178 @@
+"""The lender of the stories, served by a cluster: its Git and its data over HTTP, its users outside.
+
+Flux and the pods read from this machine, so the cluster must reach it: COALMINE_TEST_HOST, or a node's
+address where the node is this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from coalmine.cluster.client import Cluster
+from coalmine.cluster.kinds import GIT_REPOSITORY, KUSTOMIZATION
+from tests.cluster.front_doors import gateway_address, istio_address
+from tests.cluster.git_server import serving_git
+from tests.cluster.image import REFERENCE
+from tests.ports import reserved_port
+from tests.scenarios.lending import MODEL_YAML
+from tests.scenarios.workplace import MODEL, Workplace, copied
+
+ENVIRONMENT = "production"
+PROMETHEUS_URL = os.environ.get("COALMINE_TEST_PROMETHEUS", "http://127.0.0.1:9795")
+# Polls as often as the test cluster's Prometheus scrapes; margins far wider than the defaults, so that a
+# rollout at 200 requests per second takes half a minute.
+CANARY = """rollout:
+  stages: [30, 60]
+  bake_s: 4
+  poll_s: 2
+  no_data_budget_s: 60
+  gates:
+    - {gate: errors, margin: 0.1}
+    - {gate: latency, margin: 0.4, worst_ratio: 3, worst_difference: 0.3}
+"""
+
+
+@dataclass(frozen=True)
+class Shop:
+    """address: where the users' requests come in, `host:port`. host: the name that they ask for."""
+
+    work: Workplace
+    cluster: Cluster
+    address: str
+    host: str
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address}/v2/models/{MODEL}/infer"
+
+    @property
+    def slots(self) -> dict[str, str | None]:
+        """Role to version, as the working tree has it."""
+        content = self.work.read_yaml(f"k8s/environments/{ENVIRONMENT}/{MODEL}/slots.yaml")
+        return {
+            role: content[role] and content["releases"][content[role]]["version"]
+            for role in ("stable", "candidate")
+        }
+
+    def run(self, verb: str, *words: str, status: int = 0) -> str:
+        return self.work.run(verb, MODEL, "--environment", ENVIRONMENT, *words, status=status).out
+
+    def deliver(self, version: str, *, status: int = 0) -> str:
+        return self.run("deliver", "--version", version, status=status)
+
+    def plan(self, rollout: str) -> None:
+        """From now on rollouts go by `rollout`, a section of model.yaml."""
+        path = self.work.top / MODEL_YAML
+        head, _ = path.read_text(encoding="utf-8").split("rollout:\n", 1)
+        path.write_text(f"{head}{rollout}", encoding="utf-8")
+        self.work.commit("Another plan")
+
+
+def reachable_host(cluster: Cluster) -> str:
+    """This machine, as pods and Flux reach it."""
+    if host := os.environ.get("COALMINE_TEST_HOST"):
+        return host
+    ours = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=True).stdout.split()
+    for node in cluster.raw("/api/v1/nodes")["items"]:
+        for address in node["status"]["addresses"]:
+            if address["type"] == "InternalIP" and address["address"] in ours:
+                return str(address["address"])
+    pytest.skip("no node is this machine: say by COALMINE_TEST_HOST how the cluster reaches it")
+
+
+@contextmanager
+def opened(released: Path, folder: Path, cluster: Cluster, router: str) -> Iterator[Shop]:
+    """A shop in the namespace of `cluster`, which Flux keeps as its Git says; nothing is delivered yet."""
+    host, name = reachable_host(cluster), f"{cluster.namespace}.example.com"
+    door: Callable[[], str] = {
+        "gateway_api": lambda: gateway_address(cluster),
+        "istio": lambda: istio_address(cluster, name),
+    }[router]
+    work = copied(released, folder / "work")
+    remotes = work.top / ".coalmine/remotes"
+    with serving_git(remotes, host) as git, _serving_files(remotes / "dvc", host) as dvc:
+        work.git("remote", "set-url", "origin", f"{git}/git.git")
+        words = ["--router", router, "--reconciler", "flux", "--namespace", cluster.namespace]
+        words += ["--host", name, "--gateway", "users", "--prometheus-url", PROMETHEUS_URL]
+        work.run("new", "environment", ENVIRONMENT, *words)
+        _edit(work, cluster, dvc)
+        shop = Shop(work, cluster, door(), name)
+        shop.plan(CANARY)
+        _have_flux_bring_it(cluster, f"{git}/git.git")
+        yield shop
+
+
+def _edit(work: Workplace, cluster: Cluster, dvc: str) -> None:
+    """What a person fills in: the image, the DVC remote, and Flux's objects in this very namespace."""
+    place = work.top / "k8s/environments" / ENVIRONMENT
+    _change(place / "settings.yaml", lambda content: content["data"].update(DVC_REMOTE=dvc))
+    image, _, tag = REFERENCE.rpartition(":")
+    _change(
+        place / "every_model/kustomization.yaml",
+        lambda content: content.update(images=[{"name": "model-server", "newName": image, "newTag": tag}]),
+    )
+    _change(
+        work.top / "coalmine.yaml",
+        lambda content: content["environments"][ENVIRONMENT]["kubernetes"].update(
+            flux={"kustomization": "shop", "namespace": cluster.namespace}
+        ),
+    )
+    # The namespace is the test's, with its own labels.
+    _change(place / "kustomization.yaml", lambda content: content["resources"].remove("namespace.yaml"))
+
+
+def _change(path: Path, change: Callable[[dict], object]) -> None:  # type: ignore[type-arg]
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+
+def _have_flux_bring_it(cluster: Cluster, url: str) -> None:
+    """Every 10 s, so that whatever it would undo is undone during a rollout."""
+    metadata = {"name": "shop"}
+    cluster.create(
+        GIT_REPOSITORY,
+        {
+            "apiVersion": GIT_REPOSITORY.api_version,
+            "kind": GIT_REPOSITORY.kind,
+            "metadata": metadata,
+            "spec": {"url": url, "ref": {"branch": "main"}, "interval": "10s"},
+        },
+    )
+    cluster.create(
+        KUSTOMIZATION,
+        {
+            "apiVersion": KUSTOMIZATION.api_version,
+            "kind": KUSTOMIZATION.kind,
+            "metadata": metadata,
+            "spec": {
+                "sourceRef": {"kind": GIT_REPOSITORY.kind, **metadata},
+                "path": f"./k8s/environments/{ENVIRONMENT}",
+                "interval": "10s",
+                "prune": True,
+                "wait": False,
+            },
+        },
+    )
+
+
+@contextmanager
+def _serving_files(folder: Path, host: str) -> Iterator[str]:
+    """`folder` over HTTP at `host`; its URL."""
+    port = reserved_port()
+    command = [sys.executable, "-m", "http.server", str(port), "--bind", host, "--directory", str(folder)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        server.kill()
+        server.wait()
