@@ -29,8 +29,11 @@ class FakeCluster(Cluster):
         self.before_a_write: Callable[[], None] | None = None
         self.fault: Exception | None = None
 
-    def put(self, kind: Kind, body: Json, manager: str) -> Json:
-        """`body`, whatever version was there, as `manager` writes it."""
+    def put(self, kind: Kind, body: Json, manager: str, *, applies: bool = False) -> Json:
+        """`body`, whatever version was there, as `manager` writes it.
+
+        applies: by server-side apply, by which it holds what is as it wants it, too.
+        """
         name = body["metadata"]["name"]
         before = self.objects.get((kind.kind, name), {"metadata": {}, "spec": {}})
         after = copy.deepcopy(body)
@@ -45,10 +48,10 @@ class FakeCluster(Cluster):
             entry["manager"]: set(entry["fieldsV1"]["f:spec"])
             for entry in before["metadata"].get("managedFields", [])
         }
-        fields = {f"f:{key}" for key in changed}
         for other in held:
-            held[other] -= fields
-        held[manager] = held.get(manager, set()) | fields
+            held[other] -= {f"f:{key}" for key in changed}
+        own = after["spec"] if applies else changed
+        held[manager] = held.get(manager, set()) | {f"f:{key}" for key in own}
         metadata["managedFields"] = [
             {"manager": each, "fieldsV1": {"f:spec": {field: {} for field in sorted(those)}}}
             for each, those in held.items()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -342,6 +344,14 @@ def test_a_rollout_controller_that_others_have_written_over_is_history(
     assert router.observed_split() == FIVE
 
 
+def test_a_rollout_controller_that_left_what_flux_wants_is_history(cluster: FakeCluster) -> None:
+    cluster.put(HTTP_ROUTE, http_route("m", 100, 0), "flagger")
+    cluster.put(HTTP_ROUTE, http_route("m", 100, 0), FLUX, applies=True)
+    router = ClusterRouter(cluster, "m", GATEWAY_API)
+    router.set_split(FIVE)
+    assert router.observed_split() == FIVE
+
+
 @pytest.mark.parametrize(
     ("metadata", "named"),
     [
@@ -403,7 +413,7 @@ def test_a_split_is_set_once_the_controller_has_accepted_it(
         if len(waited) == 3:
             accept(cluster.objects["HTTPRoute", "m-route"])
 
-    monkeypatch.setattr(cluster_route.time, "sleep", sleep)
+    monkeypatch.setattr(cluster_route, "time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
     router.set_split(FIVE)
     assert len(waited) == 3
     assert router.observed_split() == FIVE
@@ -421,8 +431,9 @@ def test_a_split_that_no_controller_looks_at_is_unavailable_and_not_observed(
 
 
 def test_a_split_that_the_controller_refuses_is_said_in_its_words_and_at_once(
-    cluster: FakeCluster, router: ClusterRouter
+    cluster: FakeCluster, router: ClusterRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(cluster_route, "time", SimpleNamespace(monotonic=time.monotonic))  # and no sleep
     cluster.controller = refuse
     for act in (lambda: router.set_split(FIVE), router.observed_split):
         with pytest.raises(
