@@ -349,10 +349,17 @@ def parse_spec(kind: type[S], text: str, where: str) -> S:
     if not isinstance(content, dict):
         raise SpecError(f"{where} must be a mapping of keys to values")
     try:
-        return kind.model_validate(content)
+        return kind.model_validate(_with_on(content))
     except ValidationError as error:
         faults = [_fault(kind, fault["loc"], fault["type"], fault["msg"]) for fault in error.errors()]
         raise SpecError("\n".join(f"{where}: {fault}" for fault in faults)) from error
+
+
+def _with_on(content: Any) -> Any:
+    """YAML 1.1 takes the key `on` for true, which is no key of any file."""
+    if isinstance(content, dict):
+        return {"on" if key is True else key: _with_on(each) for key, each in content.items()}
+    return [_with_on(each) for each in content] if isinstance(content, list) else content
 
 
 def _fault(kind: type[BaseModel], location: tuple[int | str, ...], type_: str, message: str) -> str:

@@ -229,6 +229,13 @@ def test_what_the_documentation_shows_is_taken(rollout: dict[str, Any]) -> None:
     parse_spec(ModelSpec, with_(MODEL, "rollout", rollout), "model.yaml")
 
 
+def test_on_is_a_key_as_the_documentation_writes_it() -> None:
+    """Without quotes, which YAML 1.1 takes for true."""
+    text = yaml.safe_dump(MODEL) + "\nrollout: {notify: [{webhook: $SLACK_URL, on: [promoted]}]}\n"
+    (notify,) = parse_spec(ModelSpec, text, "model.yaml").rollout.notify
+    assert notify.on == ("promoted",)
+
+
 def test_what_counts_as_fast_is_for_the_latency_gate_alone() -> None:
     assert LatencySpec(fast_ms=5).fast_ms == 5
     with pytest.raises(ValidationError, match="fast_ms"):

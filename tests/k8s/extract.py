@@ -17,6 +17,7 @@ import yaml
 SCHEMAS = Path(__file__).parent / "schemas"
 KINDS = {
     ("appmesh.k8s.aws", "v1beta2"): ("VirtualNode", "VirtualRouter", "VirtualService"),
+    ("flagger.app", "v1beta1"): ("Canary",),  # docs/from-flagger.md names its fields
     ("gateway.networking.k8s.io", "v1"): ("HTTPRoute",),
     ("kustomize.toolkit.fluxcd.io", "v1"): ("Kustomization",),
     ("monitoring.coreos.com", "v1"): ("PodMonitor", "PrometheusRule"),
