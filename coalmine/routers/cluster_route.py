@@ -121,17 +121,18 @@ class ClusterRouter:
         )
 
     def _in_force(self, route: Json) -> Json:
-        """`route`, or what has become of it by the time that the data plane has accepted it.
+        """`route`, or what has become of it by the time that the data plane has accepted it. A refusal is
+        waited out as well: what the route names may be a moment younger than the route.
 
         Raises:
-            RouterUnavailable: it was refused, or not accepted in time.
+            RouterUnavailable: it was not accepted in time.
         """
         deadline = time.monotonic() + TAKEN_UP_WITHIN_S
         while True:
             against = self._technology.not_in_force(route)
             if against is None:
                 return route
-            if against.refused or time.monotonic() > deadline:
+            if time.monotonic() > deadline:
                 raise RouterUnavailable(self._not_accepted(against))
             time.sleep(LOOK_AGAIN_S)
             route = self._route()

@@ -104,8 +104,11 @@ def apply(objects: Sequence[Json], manager: str = FLUX) -> None:
     )
 
 
-def the(objects: Sequence[Json], kind: str) -> Json:
-    (found,) = [each for each in objects if each["kind"] == kind]
+def route_in(objects: Sequence[Json], technology: Technology) -> Json:
+    kind = technology.kind
+    (found,) = [
+        each for each in objects if (each["apiVersion"], each["kind"]) == (kind.api_version, kind.kind)
+    ]
     return found
 
 

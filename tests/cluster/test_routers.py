@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from kubernetes import client
 
 from coalmine.cluster.client import Cluster, ClusterRefuses
-from coalmine.cluster.kinds import HTTP_ROUTE, SERVICE_PROFILE
+from coalmine.cluster.kinds import GIT_REPOSITORY, HTTP_ROUTE, KUSTOMIZATION, SERVICE_PROFILE
 from coalmine.errors import RouteConflict, RouterUnavailable
 from coalmine.rollout.ports import TrafficSplit
 from coalmine.routers.appmesh import APP_MESH
@@ -27,6 +29,7 @@ from coalmine.routers.linkerd import LINKERD
 from coalmine.routers.technology import Json, Technology
 from coalmine.slots import Slot
 from tests.cluster import routed
+from tests.cluster.flux_place import FLUX, FluxPlace, flux_place
 from tests.contracts.router import RouterContract
 
 FIVE = TrafficSplit.canary(Slot.GREEN, 5)
@@ -97,7 +100,7 @@ class Shop:
 
     def objects(self, model: str, stable: Slot | None) -> list[Json]:
         objects = routed.built(self._folder, self.technology, model, self.cluster.namespace, stable)
-        route = self._route_in(objects)
+        route = routed.route_in(objects, self.technology)
         if self.technology is GATEWAY_API:
             route["spec"]["parentRefs"] = [{"name": "test"}]
             # Two routes of the same host and path would be one route's.
@@ -126,15 +129,6 @@ class Shop:
             "spec": moved["spec"],
         }
         routed.apply([body], manager)
-
-    def _route_in(self, objects: list[Json]) -> Json:
-        (route,) = [
-            each
-            for each in objects
-            if each["kind"] == self.technology.kind.kind
-            and each["apiVersion"] == self.technology.kind.api_version
-        ]
-        return route
 
 
 def shop_of(any_cluster: Cluster, technology: Technology, folder: Path) -> Iterator[Shop]:
@@ -204,6 +198,17 @@ def test_what_a_component_makes_is_taken_by_the_api_server_and_sends_users_where
     route = cluster.get(technology.kind, "m-route")
     assert route is not None
     assert technology.split_of(route, "m") == (None if stable is None else TrafficSplit.all_to(stable))
+
+
+@pytest.mark.parametrize(("technology", "retries"), [(ISTIO, {"attempts": 0}), (APP_MESH, {"maxRetries": 0})])
+def test_where_a_mesh_would_try_again_by_itself_a_component_says_not_to(
+    tmp_path: Path, technology: Technology, retries: Json
+) -> None:
+    objects = routed.built(tmp_path, technology, "m", "shop", Slot.BLUE)
+    route = routed.route_in(objects, technology)
+    for rule in route["spec"][technology.rules_in]:
+        said = rule["retries"] if technology is ISTIO else rule["httpRoute"]["retryPolicy"]
+        assert said.items() >= retries.items()
 
 
 # --- other hands -----------------------------------------------------------------------
@@ -288,6 +293,52 @@ def test_a_profile_that_shadows_linkerds_route_is_named(cluster: Cluster, tmp_pa
         ClusterRouter(cluster, "m", LINKERD).observed_split()
 
 
+# --- Flux ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def flux(cluster: Cluster, tmp_path: Path) -> Iterator[FluxPlace]:
+    with flux_place(cluster, tmp_path) as place:
+        yield place
+
+
+def publish(place: FluxPlace, tmp_path: Path, stable: Slot, note: str) -> None:
+    """The route with everybody on `stable`, by Flux, which is waited for. note: by which versions differ."""
+    (tmp_path / "k8s").mkdir(exist_ok=True)
+    objects = routed.built(tmp_path / "k8s", ISTIO, "m", place.cluster.namespace, stable)
+    for each in objects:
+        each["metadata"].setdefault("labels", {})["note"] = note
+    kustomization = yaml.safe_dump({"resources": ["objects.yaml"]})
+    commit = place.push({"kustomization.yaml": kustomization, "objects.yaml": yaml.safe_dump_all(objects)})
+    routed.eventually(lambda: _applied(place, commit), "Flux has applied the commit", 30)
+
+
+def _applied(place: FluxPlace, commit: str) -> bool:
+    for kind in (GIT_REPOSITORY, KUSTOMIZATION):
+        now = {"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": str(time.time())}}}
+        place.cluster.merge(kind, FLUX.kustomization, now)
+    time.sleep(0.5)
+    found = place.cluster.get(KUSTOMIZATION, FLUX.kustomization) or {}
+    return str(found.get("status", {}).get("lastAppliedRevision", "")).endswith(commit)
+
+
+def test_flux_keeps_its_hands_off_the_route_from_the_first_split_until_it_is_given_back(
+    flux: FluxPlace, tmp_path: Path
+) -> None:
+    publish(flux, tmp_path, Slot.BLUE, "first")
+    router = ClusterRouter(flux.cluster, "m", ISTIO)
+    assert router.observed_split() == TrafficSplit.all_to(Slot.BLUE)
+    router.set_split(FIVE)
+    publish(flux, tmp_path, Slot.BLUE, "second")
+    assert router.observed_split() == FIVE
+    router.set_split(TrafficSplit.all_to(Slot.GREEN))
+    publish(flux, tmp_path, Slot.GREEN, "third")
+    router.give_back()
+    assert router.observed_split() == TrafficSplit.all_to(Slot.GREEN)
+    publish(flux, tmp_path, Slot.BLUE, "fourth")
+    assert router.observed_split() == TrafficSplit.all_to(Slot.BLUE)
+
+
 # --- what Envoy Gateway says -------------------------------------------------------------
 
 
@@ -299,7 +350,7 @@ def envoy_gateway(any_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 def test_a_route_whose_services_are_missing_is_refused_in_the_controllers_words(envoy_gateway: Shop) -> None:
     model = f"m{secrets.token_hex(3)}"
     objects = envoy_gateway.objects(model, Slot.BLUE)
-    routed.apply([routed.the(objects, "HTTPRoute")])
+    routed.apply([routed.route_in(objects, GATEWAY_API)])
     with pytest.raises(RouterUnavailable, match=r"refused.*ResolvedRefs False"):
         envoy_gateway.router(model).set_split(FIVE)
 
@@ -310,7 +361,7 @@ def test_a_route_of_a_gateway_that_is_not_there_is_not_taken_up(
     monkeypatch.setattr("coalmine.routers.cluster_route.TAKEN_UP_WITHIN_S", 1.0)
     model = f"m{secrets.token_hex(3)}"
     objects = envoy_gateway.objects(model, Slot.BLUE)
-    routed.the(objects, "HTTPRoute")["spec"]["parentRefs"] = [{"name": "elsewhere"}]
+    routed.route_in(objects, GATEWAY_API)["spec"]["parentRefs"] = [{"name": "elsewhere"}]
     routed.apply(objects)
     with pytest.raises(RouterUnavailable, match="Gateway elsewhere"):
         envoy_gateway.router(model).set_split(FIVE)
@@ -319,7 +370,7 @@ def test_a_route_of_a_gateway_that_is_not_there_is_not_taken_up(
 def test_what_people_set_in_the_route_outlives_a_rollout(envoy_gateway: Shop) -> None:
     model = f"m{secrets.token_hex(3)}"
     objects = envoy_gateway.objects(model, Slot.BLUE)
-    rules = routed.the(objects, "HTTPRoute")["spec"]["rules"]
+    rules = routed.route_in(objects, GATEWAY_API)["spec"]["rules"]
     rules[2] |= {
         "timeouts": {"request": "7s"},
         "filters": [

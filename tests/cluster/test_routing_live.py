@@ -87,13 +87,11 @@ class Served:
 def publish(served: Served, model: str, stable: Slot | None, folder: pytest.TempPathFactory) -> None:
     """The objects of `model`, on the test's gateway and host."""
     objects = routed.built(folder.mktemp("k8s"), served.technology, model, served.cluster.namespace, stable)
+    spec = routed.route_in(objects, served.technology)["spec"]
     if served.technology is GATEWAY_API:
-        routed.the(objects, "HTTPRoute")["spec"] |= {
-            "parentRefs": [{"name": "test"}],
-            "hostnames": [served.host],
-        }
+        spec |= {"parentRefs": [{"name": "test"}], "hostnames": [served.host]}
     else:
-        routed.the(objects, "VirtualService")["spec"] |= {"gateways": ["test"], "hosts": [served.host]}
+        spec |= {"gateways": ["test"], "hosts": [served.host]}
     routed.apply(objects)
 
 

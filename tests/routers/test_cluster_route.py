@@ -402,10 +402,14 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_route, "TAKEN_UP_WITHIN_S", 0.3)
 
 
+@pytest.mark.parametrize("at_first", [lambda _: None, refuse], ids=["unsaid", "refused"])
 def test_a_split_is_set_once_the_controller_has_accepted_it(
-    cluster: FakeCluster, router: ClusterRouter, monkeypatch: pytest.MonkeyPatch
+    cluster: FakeCluster,
+    router: ClusterRouter,
+    monkeypatch: pytest.MonkeyPatch,
+    at_first: Callable[[Json], None],
 ) -> None:
-    cluster.controller = lambda _: None
+    cluster.controller = at_first
     waited: list[float] = []
 
     def sleep(seconds: float) -> None:
@@ -430,10 +434,10 @@ def test_a_split_that_no_controller_looks_at_is_unavailable_and_not_observed(
         router.observed_split()
 
 
-def test_a_split_that_the_controller_refuses_is_said_in_its_words_and_at_once(
-    cluster: FakeCluster, router: ClusterRouter, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("impatient")
+def test_a_split_that_the_controller_refuses_is_said_in_its_words(
+    cluster: FakeCluster, router: ClusterRouter
 ) -> None:
-    monkeypatch.setattr(cluster_route, "time", SimpleNamespace(monotonic=time.monotonic))  # and no sleep
     cluster.controller = refuse
     for act in (lambda: router.set_split(FIVE), router.observed_split):
         with pytest.raises(
