@@ -133,8 +133,10 @@ def namespace(any_cluster: Cluster) -> Iterator[Cluster]:
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     core = client.CoreV1Api(any_cluster.api)
     core.create_namespace({"metadata": {"name": name, "labels": labels}})
-    yield any_cluster.in_namespace(name)
-    core.delete_namespace(name)
+    try:
+        yield any_cluster.in_namespace(name)
+    finally:
+        core.delete_namespace(name)
 
 
 def require(cluster: Cluster, kind: Kind) -> None:

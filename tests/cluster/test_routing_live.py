@@ -1,7 +1,7 @@
 """What live requests make of a split, by Envoy Gateway and by Istio's ingress gateway.
 
-COALMINE_TEST_ISTIO: where this machine reaches a gateway that istiod configures, `host:port`; it listens on
-that port, and has the label `istio: ingressgateway`. Figures are printed: pytest -rP.
+COALMINE_TEST_ISTIO_ADDRESS: where this machine reaches a gateway that istiod configures, `host:port`; it listens
+on that port, and has the label `istio: ingressgateway`. Figures are printed: pytest -rP.
 """
 
 from __future__ import annotations
@@ -96,9 +96,9 @@ def publish(served: Served, model: str, stable: Slot | None, folder: pytest.Temp
 
 
 def istio_gateway(cluster: Cluster) -> str:
-    address = os.environ.get("COALMINE_TEST_ISTIO")
+    address = os.environ.get("COALMINE_TEST_ISTIO_ADDRESS")
     if not address:
-        pytest.skip("no gateway of Istio: COALMINE_TEST_ISTIO is not set")
+        pytest.skip("no gateway of Istio: COALMINE_TEST_ISTIO_ADDRESS is not set")
     routed.require(cluster, routed.ISTIO_GATEWAY)
     port = {"number": int(address.rpartition(":")[2]), "name": "http", "protocol": "HTTP"}
     hosts = [f"{cluster.namespace}.example.com"]
