@@ -1,7 +1,7 @@
 """What live requests make of a split, by Envoy Gateway and by Istio's ingress gateway.
 
-COALMINE_TEST_ISTIO_ADDRESS: where this machine reaches a gateway that istiod configures, `host:port`; it listens
-on that port, and has the label `istio: ingressgateway`. Figures are printed: pytest -rP.
+COALMINE_TEST_ISTIO_ADDRESS: where this machine reaches a gateway that istiod configures, `host:port`; it
+listens on that port, and has the label `istio: ingressgateway`. Figures are printed: pytest -rP.
 """
 
 from __future__ import annotations
