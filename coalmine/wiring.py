@@ -44,6 +44,7 @@ from coalmine.spec import ModelSpec
 from coalmine.telemetry.answers import ServersAnswers
 from coalmine.telemetry.pairs import ServedPairs
 from coalmine.telemetry.prometheus import Prometheus
+from coalmine.telemetry.prometheus_counts import PrometheusTelemetry
 from coalmine.telemetry.scrape import ScrapeTelemetry
 
 
@@ -121,7 +122,19 @@ def cluster_adapters(
 def _counts(
     environment: Environment, spec: ModelSpec, cluster: Cluster, gates: Sequence[GateSpec]
 ) -> Telemetry:
-    raise Unsupported(f"{environment, spec, cluster, gates}")
+    """
+    Raises:
+        Unsupported: a gate asks for what nothing counts there.
+    """
+    assert environment.prometheus is not None
+    compared = [gate_name(gate) for gate in gates if isinstance(gate, AgreementSpec)]
+    if compared:
+        raise Unsupported(
+            f"The gate `{compared[0]}` compares two answers to one request, and on a cluster nothing does that "
+            "yet. Take it out: `errors`, `latency` and `predictions` watch the copies of a shadow stage too"
+        )
+    find = _prometheus(environment.prometheus).find
+    return PrometheusTelemetry(spec.name, cluster.namespace, find)
 
 
 def _cluster_reconciler(

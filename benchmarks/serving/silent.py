@@ -10,14 +10,15 @@ from collections.abc import Mapping, Sequence
 
 from coalmine.serving import app
 from coalmine.serving.__main__ import main
+from coalmine.serving.audience import Audience
 from coalmine.serving.telemetry import Telemetry
 
 
 class Silent(Telemetry):
-    def answered(self, code: int, duration_s: float) -> None:
+    def answered(self, audience: Audience, code: int, duration_s: float) -> None:
         pass
 
-    def predicted(self, outputs: Mapping[str, Sequence[float]]) -> None:
+    def predicted(self, audience: Audience, outputs: Mapping[str, Sequence[float]]) -> None:
         pass
 
 

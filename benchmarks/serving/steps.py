@@ -20,6 +20,7 @@ from benchmarks.serving.bare import Bare, Recorded
 from benchmarks.serving.cases import Case
 from benchmarks.serving.rounds import SATURATING
 from coalmine.serving.app import Serving
+from coalmine.serving.audience import Audience
 from coalmine.serving.connection import Application, Connection, Connections
 from coalmine.serving.http import parse_json
 from coalmine.serving.protocol import Protocol
@@ -47,8 +48,8 @@ def profile(case: Case, release: Path) -> dict[str, float]:
     ones = [1] * SATURATING
 
     def count(found: dict[str, list[Any]]) -> None:
-        telemetry.predicted(found)
-        telemetry.answered(200, 0.001)
+        telemetry.predicted(Audience.USERS, found)
+        telemetry.answered(Audience.USERS, 200, 0.001)
 
     steps = {
         "JSON": _least_us(parse_json, bodies),

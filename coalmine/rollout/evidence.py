@@ -64,7 +64,9 @@ class Reading:
     `arms` counts what users asked, by the arm that answered them. `mirrored` counts what reached each
     arm while requests are mirrored, copies included, whoever saw the answer; None where the proxy
     cannot tell. `answers` lacks an arm whose servers could not be read; `missing` says why it or
-    `pairs` is, in sentences for people.
+    `pairs` is, and what else nobody counts, in sentences for people.
+    `late_s`: the oldest of these counts was taken so many seconds before `at_s`, and each at a moment of its
+    own since. 0 where one proxy counts for both arms and is asked itself.
     """
 
     at_s: float
@@ -74,6 +76,7 @@ class Reading:
     answers: Mapping[Arm, Answers] = field(default_factory=dict)
     pairs: Pairs | None = None
     missing: tuple[str, ...] = ()
+    late_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ class Counted(StrEnum):
     """Which requests of a reading are compared, and how they came to their arms."""
 
     BY_WEIGHT = "by_weight"  # users' requests, each drawn by the weight
-    AS_CAME = "as_came"  # users' requests, by who their users are
+    AS_CAME = "as_came"  # users' requests, by who their users are, or counted at two moments
     MIRRORED = "mirrored"  # requests and their copies
 
 

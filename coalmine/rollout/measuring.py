@@ -33,15 +33,26 @@ def poll_of(plan: Plan, state: RolloutState, reading: Reading) -> Poll:
     """
     assert state.base is not None
     stage = stage_of(plan, state)
-    match stage.kind:
-        case StageKind.SHADOW:
-            return between(state.base, reading, 0.5, Counted.MIRRORED)
-        case StageKind.USERS:
-            return between(state.base, reading, stage.weight_percent / 100, Counted.AS_CAME)
-        case _:
-            sticky = stage.kind is StageKind.WEIGHT and plan.rollout.sticky is not None
-            counted = Counted.AS_CAME if sticky or state.straddles else Counted.BY_WEIGHT
-            return between(state.base, reading, stage.weight_percent / 100, counted)
+    if stage.kind is StageKind.SHADOW:
+        return between(state.base, reading, 0.5, Counted.MIRRORED)
+    weight = stage.weight_percent / 100
+    # Each arm counted from a moment of its own to another: how many came to each is not the weight's doing.
+    apart = 0 < weight < 1 and _late_s(state.base, reading) > 0
+    counted = Counted.BY_WEIGHT if _is_drawn(plan, state) and not apart else Counted.AS_CAME
+    return between(state.base, reading, weight, counted)
+
+
+def _is_drawn(plan: Plan, state: RolloutState) -> bool:
+    """Whether it was drawn by the stage's weight alone, request by request, who went where since the base."""
+    stage = stage_of(plan, state)
+    if stage.kind in (StageKind.SHADOW, StageKind.USERS) or state.straddles:
+        return False
+    return stage.kind is not StageKind.WEIGHT or plan.rollout.sticky is None
+
+
+def _late_s(before: Reading, after: Reading) -> float:
+    """How late the counts between the two were counted, at most."""
+    return before.late_s + after.late_s
 
 
 def measure(plan: Plan, decision: Decision, seen: Observation, poll: Poll, now_s: float) -> Decision:
@@ -102,7 +113,7 @@ def _readings(plan: Plan, gates: tuple[Gate, ...], asked: frozenset[str]) -> tup
 
 def _routed(plan: Plan, state: RolloutState, seen: Observation, poll: Poll, now_s: float) -> RolloutState:
     """The stage's requests by arm so far, and since when they have not come by its weight."""
-    if poll.realised or not 0 < poll.weight < 1:
+    if not _is_drawn(plan, state) or not 0 < poll.weight < 1:
         return state
     assert isinstance(seen.reading, Reading)
     assert state.base is not None
@@ -111,22 +122,24 @@ def _routed(plan: Plan, state: RolloutState, seen: Observation, poll: Poll, now_
         state.routed.stable + poll.stable.requests,
         state.routed.seconds + seen.reading.at_s - state.base.at_s,
     )
-    if not is_skewed(routed, poll.weight, plan.timeout_s):
+    if not is_skewed(routed, poll.weight, plan.timeout_s + _late_s(state.base, seen.reading)):
         return replace(state, routed=routed, skewed_since_s=None)
     since_s = now_s if state.skewed_since_s is None else state.skewed_since_s
     return replace(state, routed=routed, skewed_since_s=since_s)
 
 
-def is_skewed(routed: Routed, weight: float, timeout_s: float) -> bool:
+def is_skewed(routed: Routed, weight: float, late_s: float) -> bool:
     """Whether the requests counted at `weight` cannot have come by it.
 
-    A request counts when it ends, and one that hangs does so after `timeout_s`: so many may be missing
-    on either arm at any moment, without anything being wrong with the routing.
+    late_s: the longest from a request to its being counted. One counts when it ends, and ends with the
+        model's timeout at the latest; late telemetry counts it later, and counts at the stage's beginning
+        what came by the weight before. So many may be missing on either arm at any moment, without
+        anything being wrong with the routing.
     """
     candidate, stable = float(routed.candidate), float(routed.stable)
     if routed.seconds <= 0:
         return False
-    under_way = (candidate + stable) / routed.seconds * timeout_s
+    under_way = (candidate + stable) / routed.seconds * late_s
     if candidate * (1 - weight) < stable * weight:
         candidate = min(candidate + under_way * weight, stable * weight / (1 - weight))
     else:

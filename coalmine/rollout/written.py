@@ -35,6 +35,7 @@ def reading_to_json(reading: Reading) -> Json:
         **({"answers": _answers_to_json(reading.answers)} if reading.answers else {}),
         **({} if pairs is None else {"pairs": [pairs.epoch, pairs.compared, pairs.different]}),
         **({"missing": list(reading.missing)} if reading.missing else {}),
+        **({"late_s": reading.late_s} if reading.late_s else {}),
     }
 
 
@@ -50,6 +51,7 @@ def reading_from_json(content: Mapping[str, Any]) -> Reading:
         },
         pairs=Pairs(*content["pairs"]) if "pairs" in content else None,
         missing=tuple(content.get("missing", ())),
+        late_s=content.get("late_s", 0.0),
     )
 
 

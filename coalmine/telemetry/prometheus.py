@@ -1,7 +1,8 @@
-"""One number from Prometheus, or from what speaks its HTTP API (Mimir, Thanos, VictoriaMetrics).
+"""Numbers from Prometheus, or from what speaks its HTTP API (Mimir, Thanos, VictoriaMetrics).
 
-An instant query, answered with exactly one finite number. Everything else is a fault with a kind and
-words: a query that is empty is not zero, and of several series none is the one that was meant.
+An instant query, answered with exactly one finite number, or with all the series that it finds. Everything
+else is a fault with a kind and words: a query that is empty is not zero, and where one number was meant,
+none of several is the right one.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import math
 import os
 import ssl
 import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -19,7 +22,7 @@ import orjson
 from coalmine.errors import TelemetryUnavailable
 from coalmine.settings import PrometheusSettings
 
-LARGEST_ANSWER = 1 << 20  # bytes; one number takes a hundred
+LARGEST_ANSWER = 1 << 25  # bytes; one number takes a hundred, one pod's series 40 kB
 
 
 class Fault(StrEnum):
@@ -45,6 +48,15 @@ class QueryFailed(TelemetryUnavailable):
         self.fault = fault
 
 
+@dataclass(frozen=True)
+class Instant:
+    """One series at the moment `at_s` at which the query was evaluated."""
+
+    labels: Mapping[str, str]
+    value: float
+    at_s: float
+
+
 class Prometheus:
     """A server as coalmine.yaml describes it. Several rollouts may share one; connections are kept."""
 
@@ -62,6 +74,15 @@ class Prometheus:
         status, body = self._post(query)
         return number_in(status, body)
 
+    def find(self, query: str) -> list[Instant]:
+        """Every series that `query` finds now, by the server's own clock; none is an answer too.
+
+        Raises:
+            QueryFailed: no answer, or one that may lack some.
+        """
+        status, body = self._post(query)
+        return series_in(status, body)
+
     def _post(self, query: str) -> tuple[int, bytes]:
         form = {"query": query, "timeout": f"{self._settings.timeout_s:g}s"}
         headers = self._headers()
@@ -74,7 +95,7 @@ class Prometheus:
                         raise QueryFailed(
                             Fault.SEVERAL,
                             f"Prometheus answers with more than {LARGEST_ANSWER >> 20} MiB: aggregate the "
-                            "query to one number, for example with sum(...)",
+                            "query, for example with sum(...)",
                         )
                 return response.status_code, body
         except httpx.TimeoutException as error:
@@ -137,12 +158,7 @@ def number_in(status: int, body: bytes) -> float:
     Raises:
         QueryFailed: there is none; says what there is instead.
     """
-    answer = _answer_in(status, body)
-    if answer.get("warnings"):
-        raise QueryFailed(
-            Fault.INCOMPLETE,
-            f"Prometheus answered with a warning, so that the number may be wrong: {answer['warnings'][0]}",
-        )
+    answer = _whole_answer_in(status, body)
     try:
         kind, result = answer["data"]["resultType"], answer["data"]["result"]
         match kind:
@@ -163,6 +179,32 @@ def number_in(status: int, body: bytes) -> float:
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise _nonsense(status, body) from error
     raise _nonsense(status, body)
+
+
+def series_in(status: int, body: bytes) -> list[Instant]:
+    """The series in an answer of `/api/v1/query`.
+
+    Raises:
+        QueryFailed: it has none to give.
+    """
+    answer = _whole_answer_in(status, body)
+    try:
+        return [
+            Instant(each["metric"], float(each["value"][1]), float(each["value"][0]))
+            for each in answer["data"]["result"]
+        ]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise _nonsense(status, body) from error
+
+
+def _whole_answer_in(status: int, body: bytes) -> dict[str, Any]:
+    answer = _answer_in(status, body)
+    if answer.get("warnings"):
+        raise QueryFailed(
+            Fault.INCOMPLETE,
+            f"Prometheus answered with a warning, so that the number may be wrong: {answer['warnings'][0]}",
+        )
+    return answer
 
 
 def _answer_in(status: int, body: bytes) -> dict[str, Any]:

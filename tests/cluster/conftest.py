@@ -1,4 +1,5 @@
-"""Any cluster that KUBECONFIG names (`make test-cluster`). Each test has a namespace of its own, which is removed after it.
+"""Any cluster that KUBECONFIG names (`make test-cluster`). Each test has a namespace of its own, which is
+removed after it.
 
 Without a cluster, or without the controller that a test needs, the test is skipped and says why.
 """

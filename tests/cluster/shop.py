@@ -7,6 +7,7 @@ address where the node is this machine.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -126,6 +127,10 @@ def _edit(work: Workplace, cluster: Cluster, dvc: str) -> None:
             flux={"kustomization": "shop", "namespace": cluster.namespace}
         ),
     )
+    # Small nodes take several shops at once.
+    model = place / MODEL / "kustomization.yaml"
+    text = model.read_text(encoding="utf-8")
+    model.write_text(re.sub(r"requests: .*", "requests: {cpu: 20m, memory: 128Mi}", text), encoding="utf-8")
     # The namespace is the test's, with its own labels.
     _change(place / "kustomization.yaml", lambda content: content["resources"].remove("namespace.yaml"))
 

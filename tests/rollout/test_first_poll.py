@@ -7,7 +7,7 @@ from coalmine.rollout.decision import Decision, Observation
 from coalmine.rollout.evidence import Arm, Counters, Reading
 from coalmine.rollout.plan import Plan
 from coalmine.rollout.ports import SlotHealth, SlotStatus, TrafficSplit
-from coalmine.rollout.state import RolloutState
+from coalmine.rollout.state import Phase, RolloutState
 from coalmine.rollout_spec import ErrorsSpec, Rollout
 from coalmine.slots import Slot
 
@@ -49,3 +49,25 @@ def test_a_route_that_is_not_there_yet_drops_the_first_poll():
     assert waiting.measured is None
     assert waiting.state.base is None
     assert waiting.events[-1].sentence.startswith("Waiting for the route")
+
+
+def late(at_s: float, candidate: int, stable: int) -> Reading:
+    return replace(reading(at_s, candidate, stable), late_s=3.0)
+
+
+def test_arms_that_are_counted_at_two_moments_are_bet_on_as_their_requests_came():
+    before = tick(entered(), 12, 40, 1_060).state
+    second = tick(before, 14, 0, 0, reading=late(14, 45, 1_155))
+    assert second.measured is not None
+    assert second.measured.poll.realised
+    # So is what follows, since it begins where those counts ended.
+    third = tick(second.state, 16, 50, 1_250)
+    assert third.measured is not None
+    assert third.measured.poll.realised
+
+
+def test_late_counts_still_show_that_requests_do_not_come_by_the_weight():
+    state = tick(entered(), 12, 5, 1_095).state
+    for n in range(1, 40):
+        state = tick(state, 12 + 2 * n, 0, 0, reading=late(12 + 2 * n, 5, 1_095 + 100 * n)).state
+    assert state.skewed_since_s is not None or state.phase is Phase.ROLLING_BACK

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from coalmine.errors import TelemetryUnavailable
+from coalmine.serving.audience import Audience
 from coalmine.serving.telemetry import Telemetry
 from coalmine.slots import Slot
 from coalmine.spec import Task
@@ -31,7 +32,7 @@ def told() -> Iterator[Told]:
 
 def test_the_model_servers_own_exposition_is_read() -> None:
     server = Telemetry({"model_name": "m", "slot": "blue"}, Task.BINARY, 1764100000.5, lambda: 0)
-    server.predicted({"probability": [0.02, 0.5, 0.97]})
+    server.predicted(Audience.USERS, {"probability": [0.02, 0.5, 0.97]})
     server.lost(0.25)
     server.lost(1.0)
     answers = answers_in(server.exposition().decode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import ssl
 import subprocess
@@ -22,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from coalmine.settings import PrometheusSettings
-from coalmine.telemetry.prometheus import Fault, Prometheus, QueryFailed, number_in
+from coalmine.telemetry.prometheus import LARGEST_ANSWER, Fault, Prometheus, QueryFailed, number_in, series_in
 from tests.ports import reserved_port
 
 
@@ -119,6 +120,35 @@ def test_one_number_is_that_number(body: str, number: float) -> None:
     assert number_in(200, body.encode()) == number
 
 
+def test_all_series_come_with_their_labels_and_the_moment() -> None:
+    body = success("vector", [series("0.25", slot="green"), series("NaN", slot="blue")])
+    green, blue = series_in(200, body.encode())
+    assert (green.labels, green.value) == ({"slot": "green"}, 0.25)
+    assert green.at_s == blue.at_s > 0
+    assert math.isnan(blue.value)  # whether it can be used is the reader's to say
+    assert series_in(200, success("vector", []).encode()) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "fault"),
+    [
+        pytest.param(200, success("scalar", [1.0, "42"]), Fault.BROKEN, id="no series"),
+        pytest.param(200, success("vector", [{}]), Fault.BROKEN, id="a series without a value"),
+        pytest.param(
+            200,
+            success("vector", [])[:-1] + ', "warnings": ["a part is missing"]}',
+            Fault.INCOMPLETE,
+            id="a warning",
+        ),
+        pytest.param(503, "", Fault.BROKEN, id="503"),
+    ],
+)
+def test_an_answer_that_may_lack_series_is_none(status: int, body: str, fault: Fault) -> None:
+    with pytest.raises(QueryFailed) as caught:
+        series_in(status, body.encode())
+    assert caught.value.fault is fault
+
+
 # --- a server of its own ---------------------------------------------------------------
 
 
@@ -210,7 +240,7 @@ def test_a_server_that_hangs_is_a_timeout(server: Recording) -> None:
 
 
 def test_an_endless_answer_is_several_series(server: Recording) -> None:
-    server.body = b" " * (2 << 20)
+    server.body = b" " * (LARGEST_ANSWER + 1)
     assert fault_of(Prometheus(PrometheusSettings(url=server.url))) is Fault.SEVERAL
 
 
