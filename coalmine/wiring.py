@@ -130,8 +130,8 @@ def _counts(
     compared = [gate_name(gate) for gate in gates if isinstance(gate, AgreementSpec)]
     if compared:
         raise Unsupported(
-            f"The gate `{compared[0]}` compares two answers to one request, and on a cluster nothing does that "
-            "yet. Take it out: `errors`, `latency` and `predictions` watch the copies of a shadow stage too"
+            f"The gate `{compared[0]}` compares two answers to one request, and on a cluster nothing does "
+            "that yet. Take it out: `errors`, `latency` and `predictions` watch copies too"
         )
     find = _prometheus(environment.prometheus).find
     return PrometheusTelemetry(spec.name, cluster.namespace, find)
