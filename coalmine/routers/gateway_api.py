@@ -188,4 +188,5 @@ GATEWAY_API = Technology(
     rules=HttpRouteRules,
     supports=frozenset({Routing.MIRROR, Routing.MATCH}),
     not_in_force=not_in_force,
+    matched_after=True,
 )

@@ -2,8 +2,8 @@
 
 All technologies are alike in this: a route has a list of rules. A rule that leads to both slots is shared by
 weight; there may be several, for several paths, and they are shared alike. Whoever a split matches has a rule
-of their own just before such a rule: the same requests with one header more, to one slot. All other rules are
-people's, and so is whatever else stands in ours. Pure; the API server is `cluster_route`'s.
+of their own just before or after such a rule: the same requests with one header more, to one slot. All other
+rules are people's, and so is whatever else stands in ours. Pure; the API server is `cluster_route`'s.
 
 Law: `split_of(with_split(route, m, split), m) == split`, for every split that the technology supports.
 """
@@ -102,6 +102,9 @@ class Technology:
     rules_in: the field of `spec` that holds the rules.
     rules: how they read, by model and namespace.
     not_in_force: what the route's status says against it; None where it is accepted as it stands.
+    matched_after: where whoever asks for more is heard first, wherever their rule stands, it stands after the
+        shared one. A proxy that counts its rules then sees no other rule move: Envoy Gateway's answers 503
+        for a moment to the users of one that does.
     warning: for whoever still uses it, "" where there is nothing to warn of.
     """
 
@@ -112,6 +115,7 @@ class Technology:
     rules: Callable[[str, str], Rules]
     supports: frozenset[Routing]
     not_in_force: Callable[[Json], NotInForce | None]
+    matched_after: bool = False
     rival: Rival | None = None
     warning: str = ""
 
@@ -128,9 +132,11 @@ class Technology:
             if not _is_shared(written, rule):
                 changed.append(rule)
                 continue
+            pair = [written.with_copies(written.with_weights(rule, split.weights), copies)]
             if split.match is not None and split.match_to is not None:
-                changed.append(written.for_matched(rule, split.match, split.match_to))
-            changed.append(written.with_copies(written.with_weights(rule, split.weights), copies))
+                at = 1 if self.matched_after else 0
+                pair.insert(at, written.for_matched(rule, split.match, split.match_to))
+            changed += pair
         return {**route, "spec": {**route["spec"], self.rules_in: changed}}
 
     def split_of(self, route: Json, model: str) -> TrafficSplit | None:
@@ -141,7 +147,7 @@ class Technology:
         """
         written, rules = self._rules_of(route, model), self._listed(route)
         found = [
-            _read(written, rules[at - 1] if at else None, rule)
+            _read(written, self._beside(rules, at), rule)
             for at, rule in enumerate(rules)
             if _is_shared(written, rule)
         ]
@@ -160,12 +166,19 @@ class Technology:
         written, rules = self._rules_of(route, model), self._listed(route)
         if not any(_is_shared(written, rule) for rule in rules):
             raise ForeignRoute(_no_shared_rule(model))
-        following: list[Json | None] = [*rules[1:], None]
-        return [
-            rule
-            for rule, after in zip(rules, following, strict=True)
-            if after is None or not _is_shared(written, after) or _matched_in(written, rule, after) is None
+        put_in = [
+            beside
+            for at, rule in enumerate(rules)
+            if _is_shared(written, rule)
+            and (beside := self._beside(rules, at)) is not None
+            and _matched_in(written, beside, rule) is not None
         ]
+        return [rule for rule in rules if not any(rule is each for each in put_in)]
+
+    def _beside(self, rules: Sequence[Json], at: int) -> Json | None:
+        """Where the rule of those whom a split matches stands, for the shared rule `at`."""
+        place = at + 1 if self.matched_after else at - 1
+        return rules[place] if 0 <= place < len(rules) else None
 
     def _rules_of(self, route: Json, model: str) -> Rules:
         return self.rules(model, route["metadata"].get("namespace", ""))
@@ -186,15 +199,15 @@ def _is_shared(written: Rules, rule: Json) -> bool:
     return {target.slot for target in written.targets(rule)} >= set(Slot)
 
 
-def _read(written: Rules, before: Json | None, rule: Json) -> TrafficSplit | None:
-    """before: the rule ahead of `rule`."""
+def _read(written: Rules, beside: Json | None, rule: Json) -> TrafficSplit | None:
+    """beside: where those whom a split matches have their rule."""
     weights = _shares(written.targets(rule))
     if weights is None:
         return None
     copies = written.copies(rule)
     if copies is not None and weights[copies.to] != 0:
         raise ForeignRoute(f"it copies to {copies.to}, which has users of its own")
-    matched = None if before is None else _matched_in(written, before, rule)
+    matched = None if beside is None else _matched_in(written, beside, rule)
     return TrafficSplit(
         weights=weights,
         mirror_percent=0 if copies is None else copies.percent,

@@ -60,7 +60,8 @@ def check_the_rest(
         if not is_shared(rule):
             assert rest.pop(0) == rule
             continue
+        shared = 0 if split.match is None or technology.matched_after else 1
+        assert peoples(rest.pop(shared)) == peoples(rule)
         if split.match is not None:
             assert not is_shared(rest.pop(0))
-        assert peoples(rest.pop(0)) == peoples(rule)
     assert rest == []

@@ -148,14 +148,15 @@ def test_a_weight_of_nothing_is_written_too() -> None:
     assert [ref["weight"] for ref in rule["backendRefs"]] == [100, 0]
 
 
-def test_chosen_users_stand_before_everybody_else_and_after_the_testers() -> None:
+def test_chosen_users_come_last_and_move_no_other_rule() -> None:
+    """The most specific rule is heard first, wherever it stands; of two alike the first, as testers are."""
     split = TrafficSplit(
         {Slot.BLUE: 100, Slot.GREEN: 0},
         match=Match(UserKey("header", "x-group"), "beta"),
         match_to=Slot.GREEN,
     )
     written = GATEWAY_API.with_split(route_of(OTHERS[0], shared(100, 0)), "m", split)
-    testers, chosen, everybody = written["spec"]["rules"]
+    testers, everybody, chosen = written["spec"]["rules"]
     assert testers == OTHERS[0]
     assert chosen == {
         "matches": [{**PATHS[0], "headers": [{"type": "Exact", "name": "x-group", "value": "beta"}]}],
