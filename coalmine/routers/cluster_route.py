@@ -15,14 +15,16 @@ from dataclasses import replace
 from coalmine.cluster.client import Cluster, ClusterRefuses, ClusterUnavailable, Stale
 from coalmine.cluster.kinds import Kind
 from coalmine.errors import RouteConflict, RouterUnavailable, Unsupported
-from coalmine.rollout.ports import Routing, TrafficSplit
+from coalmine.rollout.ports import Match, Routing, TrafficSplit, UserKey
 from coalmine.routers import hands
 from coalmine.routers.routes import ForeignRoute
 from coalmine.routers.technology import Json, NotInForce, Technology
+from coalmine.slots import Slot
 
 TAKEN_UP_WITHIN_S = 5.0  # Envoy Gateway and istiod need some tenths
 LOOK_AGAIN_S = 0.1
 ATTEMPTS = 5  # of a write that somebody else's comes before
+NOBODY = Match(UserKey("header", "x-coalmine-nobody"), "nobody")
 
 
 def route_name(model: str) -> str:
@@ -43,6 +45,24 @@ class ClusterRouter:
     def set_split(self, split: TrafficSplit) -> None:
         """As the port says; when it returns, the data plane's controller has accepted `split`."""
         self._require(split)
+        if self._takes_chosen_users_out(split):
+            # A proxy may forget what a rule leads to before it forgets the rule, and answers 503 meanwhile to
+            # whoever is in it: so it first takes nobody.
+            self._set(replace(split, match=NOBODY, match_to=min(Slot)))
+        self._set(split)
+
+    def _takes_chosen_users_out(self, split: TrafficSplit) -> bool:
+        if split.match is not None or not self._technology.matched_after:
+            return False
+        with self._faults_told():
+            route = self._route()
+        try:
+            present = self._technology.split_of(route, self._model)
+        except ForeignRoute:
+            return False
+        return present is not None and present.match not in (None, NOBODY)
+
+    def _set(self, split: TrafficSplit) -> None:
         with self._faults_told():
             for _ in range(ATTEMPTS):
                 route = self._route()
