@@ -5,6 +5,9 @@ Whether Kustomize builds it, and what comes of it, stands in tests/k8s.
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -273,44 +276,65 @@ def test_an_entry_that_somebody_wrote_by_hand_gets_its_folder(repository: Path) 
     assert read(repository, "kustomization.yaml")["namespace"] == "scores"
 
 
-@pytest.mark.parametrize("after", range(7))
-def test_a_run_that_was_cut_short_is_finished_by_the_next(
-    repository: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, after: int
-) -> None:
-    """after: so many files and folders."""
-    left = [after]
+@contextmanager
+def killed_after(writes: int) -> Iterator[None]:
+    """A run that is cut short after so many files and folders."""
+    left = [writes]
 
-    def counted(name: str) -> None:
-        real = getattr(scaffold, name)
-
+    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
         def write(*arguments: Any) -> Any:
-            if name == "write" and len(arguments[1]) > 1:  # one file at a time
+            if isinstance(arguments[1], dict) and len(arguments[1]) > 1:  # one file at a time
                 return [write(arguments[0], {path: text}) for path, text in arguments[1].items()]
             if left[0] == 0:
                 raise KeyboardInterrupt
             left[0] -= 1
             return real(*arguments)
 
-        patch.setattr(scaffold, name, write)
+        return write
 
-    with monkeypatch.context() as patch:
-        counted("write")
-        counted("add_folder")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("write", "add_folder"):
+            patch.setattr(scaffold, name, counted(getattr(scaffold, name)))
         with pytest.raises(KeyboardInterrupt):
-            new_environment(repository, "production", PRODUCTION, SHARED)
+            yield
+
+
+def relative(repository: Path) -> dict[Path, bytes]:
+    return {path.relative_to(repository): text for path, text in contents(repository).items()}
+
+
+@pytest.mark.parametrize("writes", range(8))
+def test_a_run_that_was_cut_short_is_finished_by_the_next(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, writes: int
+) -> None:
+    whole = tmp_path_factory.mktemp("whole")
+    shutil.copytree(repository, whole, dirs_exist_ok=True)
+    new_environment(whole, "production", PRODUCTION, SHARED)
+
+    with killed_after(writes):
+        new_environment(repository, "production", PRODUCTION, SHARED)
+    assert "production" not in load_settings(repository).environments
     new_environment(repository, "production", PRODUCTION, SHARED)
 
+    assert relative(repository) == relative(whole)
+
+
+@pytest.mark.parametrize("writes", range(3))
+def test_new_models_are_added_by_the_next_run_when_one_was_cut_short(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, writes: int
+) -> None:
+    new_environment(repository, "production", PRODUCTION, SHARED)
+    add_model(repository, "late-parcels")
+    add_model(repository, "prices")
     whole = tmp_path_factory.mktemp("whole")
-    for path in [*repository.glob("models/*/model.yaml"), repository / "coalmine.yaml"]:
-        copy = whole / path.relative_to(repository)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(path.read_bytes())
-    original = next(text for path, text in template_files().items() if path == Path("coalmine.yaml"))
-    (whole / "coalmine.yaml").write_text(original)
-    new_environment(whole, "production", PRODUCTION, SHARED)
-    assert {path.relative_to(repository): text for path, text in contents(repository).items()} == {
-        path.relative_to(whole): text for path, text in contents(whole).items()
-    }
+    shutil.copytree(repository, whole, dirs_exist_ok=True)
+    new_environment(whole, "production", Wanted(), SHARED)
+
+    with killed_after(writes):
+        new_environment(repository, "production", Wanted(), SHARED)
+    new_environment(repository, "production", Wanted(), SHARED)
+
+    assert relative(repository) == relative(whole)
 
 
 # --- what it refuses -------------------------------------------------------------------
