@@ -42,9 +42,11 @@ from coalmine.settings import Environment, GitSettings, PrometheusSettings
 from coalmine.slots import Slot, SlotRelease
 from coalmine.spec import ModelSpec
 from coalmine.telemetry.answers import ServersAnswers
-from coalmine.telemetry.pairs import ServedPairs
+from coalmine.telemetry.pairs import ServedPairs, of_this_machine
+from coalmine.telemetry.pods import ModelPods
 from coalmine.telemetry.prometheus import Prometheus
 from coalmine.telemetry.prometheus_counts import PrometheusTelemetry
+from coalmine.telemetry.proxies import BY_ROUTER
 from coalmine.telemetry.scrape import ScrapeTelemetry
 
 
@@ -122,19 +124,18 @@ def cluster_adapters(
 def _counts(
     environment: Environment, spec: ModelSpec, cluster: Cluster, gates: Sequence[GateSpec]
 ) -> Telemetry:
-    """
-    Raises:
-        Unsupported: a gate asks for what nothing counts there.
-    """
     assert environment.prometheus is not None
-    compared = [gate_name(gate) for gate in gates if isinstance(gate, AgreementSpec)]
-    if compared:
-        raise Unsupported(
-            f"The gate `{compared[0]}` compares two answers to one request, and on a cluster nothing does "
-            "that yet. Take it out: `errors`, `latency` and `predictions` watch copies too"
-        )
-    find = _prometheus(environment.prometheus).find
-    return PrometheusTelemetry(spec.name, cluster.namespace, find)
+    pods = ModelPods(cluster, spec.name)
+    answered, tolerance = _asked_of_servers(gates)
+    return PrometheusTelemetry(
+        spec.name,
+        cluster.namespace,
+        _prometheus(environment.prometheus).find,
+        pods.ready,
+        BY_ROUTER.get(environment.router),
+        answered=answered,
+        pairs=None if tolerance is None else ServedPairs(pods.servers, tolerance),
+    )
 
 
 def _cluster_reconciler(
@@ -150,14 +151,21 @@ def _cluster_reconciler(
 
 
 def _telemetry(model: str, endpoints: Endpoints, gates: Sequence[GateSpec]) -> Telemetry:
-    answered = any(isinstance(gate, PredictionsSpec | QualitySpec) for gate in gates)
-    compared = [gate.tolerance for gate in gates if isinstance(gate, AgreementSpec)]
+    answered, tolerance = _asked_of_servers(gates)
+    servers = of_this_machine(model, endpoints.slots)
     return ScrapeTelemetry(
         model,
         endpoints.admin_address,
         answers=ServersAnswers(model, endpoints.slots) if answered else None,
-        pairs=ServedPairs(model, endpoints.slots, compared[0]) if compared else None,
+        pairs=None if tolerance is None else ServedPairs(servers, tolerance),
     )
+
+
+def _asked_of_servers(gates: Sequence[GateSpec]) -> tuple[bool, float | None]:
+    """Whether a gate needs the answers' scores and labels, and the tolerance of the one that needs pairs."""
+    answered = any(isinstance(gate, PredictionsSpec | QualitySpec) for gate in gates)
+    tolerances = (gate.tolerance for gate in gates if isinstance(gate, AgreementSpec))
+    return answered, next(tolerances, None)
 
 
 def checks(environment: Environment, gates: Sequence[GateSpec], about: AskedAbout) -> dict[str, Check]:

@@ -1,16 +1,17 @@
 """How often the two slots answer the same request differently, while requests are copied.
 
 Each model server remembers what it answered, by request id, and tells what is new
-(`GET /served?after=N`). A copy has the id of its original, so the two answers are joined here. A request
-that one of the two did not answer is not compared: the proxy counts its failure. Neither is one whose
-label came before it was read: a server does not tell it any more.
+(`GET /served?after=N`). A copy has the id of its original, so the two answers are joined here, whichever
+of a slot's servers gave them. A request that one of the two did not answer is not compared: it counts as a
+failure elsewhere. Neither is one whose label came before it was read: a server does not tell it any more.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -27,6 +28,10 @@ from coalmine.telemetry.answers import LARGEST_ANSWER, SERVER_TIMEOUT_S
 WAITING = 20_000
 
 Scores = tuple[float, ...]
+Ask = Callable[[str], bytes]
+"""What a server answers to GET of a path. Raises TelemetryUnavailable."""
+Servers = Callable[[], Mapping[Slot, Mapping[str, Ask]]]
+"""Who serves in each slot now, by name. Raises TelemetryUnavailable."""
 
 _PATH = "/served?after="
 
@@ -34,24 +39,21 @@ _PATH = "/served?after="
 class ServedPairs:
     """tolerance: two answers are different when any of their scores differ by more."""
 
-    def __init__(self, model: str, ports: Mapping[Slot, int], tolerance: float) -> None:
-        self._served = {slot: _Served(model, slot, port) for slot, port in ports.items()}
+    def __init__(self, servers: Servers, tolerance: float) -> None:
+        self._servers = servers
+        self._served = {slot: _Served() for slot in Slot}
         self._tolerance = tolerance
-        self._life = secrets.token_hex(4)  # the counts begin with this object, too
-        self._epoch = ""
+        self._epoch = secrets.token_hex(4)  # the counts begin with this object, whoever is started again
         self._compared = self._different = 0
 
     def read(self) -> Pairs:
-        """What was compared since this epoch began. Another one begins when a server was started again.
+        """What was compared since this object began.
 
         Raises:
             TelemetryUnavailable: a server is down, or what it says cannot be trusted.
         """
-        for served in self._served.values():
-            served.read()
-        epoch = " ".join([self._life, *(served.epoch for served in self._served.values())])
-        if epoch != self._epoch:
-            self._epoch, self._compared, self._different = epoch, 0, 0
+        for slot, servers in self._servers().items():
+            self._served[slot].read(servers)
         self._compare()
         return Pairs(self._epoch, self._compared, self._different)
 
@@ -72,6 +74,28 @@ def differ(one: Scores, other: Scores, tolerance: float) -> bool:
     return len(one) != len(other) or not all(abs(a - b) <= tolerance for a, b in zip(one, other, strict=True))
 
 
+def of_this_machine(model: str, ports: Mapping[Slot, int]) -> Servers:
+    """One server in each slot, by the port where it listens on this machine."""
+    asked: dict[Slot, dict[str, Ask]] = {}
+    for slot, port in ports.items():
+        endpoint = Endpoint(f"127.0.0.1:{port}", SERVER_TIMEOUT_S, LARGEST_ANSWER * 16)
+        asked[slot] = {f"{model}-{slot}": partial(_ask, endpoint)}
+    return lambda: asked
+
+
+def _ask(endpoint: Endpoint, path: str) -> bytes:
+    try:
+        answer = endpoint.get(path)
+    except Unreachable as error:
+        raise TelemetryUnavailable(f"its server does not tell ({error})") from error
+    if answer.status != 200:
+        raise TelemetryUnavailable(f"its server answers {answer.status} to {path}")
+    return answer.body
+
+
+# --- what one slot answered ------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class _Told:
     epoch: str
@@ -83,38 +107,28 @@ class _Served:
     """One slot's answers that wait for the other's. None: an id that came twice, of which nobody
     knows which is meant."""
 
-    def __init__(self, model: str, slot: Slot, port: int) -> None:
-        self._name = f"{model}-{slot}"
-        self._endpoint = Endpoint(f"127.0.0.1:{port}", SERVER_TIMEOUT_S, LARGEST_ANSWER * 16)
-        self._after = 0
-        self.epoch = ""
+    def __init__(self) -> None:
+        self._places: dict[str, _Told] = {}  # how far each server was read
         self.waiting: dict[str, Scores | None] = {}
 
-    def read(self) -> None:
+    def read(self, servers: Mapping[str, Ask]) -> None:
         """Take in what is new."""
-        told = self._told()
-        if told.epoch != self.epoch and self._after > 0:
-            self._after = 0
-            told = self._told()
-        if told.epoch != self.epoch:
-            self.waiting.clear()
-        for request_id, scores in told.served:
-            self.waiting[request_id] = None if request_id in self.waiting else scores
-        self.epoch, self._after = told.epoch, told.next
+        self._places = {name: place for name, place in self._places.items() if name in servers}
+        for name, ask in servers.items():
+            told = _new_of(name, ask, self._places.get(name))
+            for request_id, scores in told.served:
+                self.waiting[request_id] = None if request_id in self.waiting else scores
+            self._places[name] = _Told(told.epoch, told.next, [])
 
-    def _told(self) -> _Told:
-        try:
-            answer = self._endpoint.get(f"{_PATH}{self._after}")
-            if answer.status != 200:
-                raise TelemetryUnavailable(f"its server answers {answer.status} to {_PATH}")
-            return _told_in(answer.body)
-        except Unreachable as error:
-            raise self._unknown(f"its server does not tell ({error})") from error
-        except TelemetryUnavailable as error:
-            raise self._unknown(str(error)) from error
 
-    def _unknown(self, why: str) -> TelemetryUnavailable:
-        return TelemetryUnavailable(f"What {self._name} answered to each request is not known: {why}")
+def _new_of(name: str, ask: Ask, before: _Told | None) -> _Told:
+    try:
+        told = _told_in(ask(f"{_PATH}{0 if before is None else before.next}"))
+        if before is not None and told.epoch != before.epoch:  # it was started again: from its beginning
+            told = _told_in(ask(f"{_PATH}0"))
+    except TelemetryUnavailable as error:
+        raise TelemetryUnavailable(f"What {name} answered to each request is not known: {error}") from error
+    return told
 
 
 def _told_in(body: bytes) -> _Told:

@@ -1,243 +1,181 @@
 """What happened to one model's users on a cluster: the model servers' own counts, from Prometheus.
 
-One query finds every series of the model, as its pods had them at their last scrape. Pods come, go and start
-anew, so the counts of each pod's life are added up here: what Prometheus forgets stays counted, and a pod
-that starts at zero takes nothing back. The epoch is therefore the life of this object.
+One query finds all that the pods counted, as of the last scrape of each, and `lives` adds it up. Failures
+that no server can count are the proxies' (`proxies`), where they tell the slots apart. The epoch is the
+life of this object: no difference is taken across the start of another runner.
 
-Each pod is scraped at a moment of its own: `Reading.late_s` says how far back the oldest lies. What never
-reached a pod, such as a connection that was refused, no server counts, and `Reading.missing` says so.
+Each pod is scraped at a moment of its own, and `Reading.late_s` says how far back the oldest lies. Counts
+are told once every pod that takes requests was scraped again, and until then stay as they were told: looks
+between two scrapes would show the gates one arm without the other, which proves nothing.
 """
 
 from __future__ import annotations
 
-import math
 import secrets
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
 
 from coalmine.errors import TelemetryUnavailable
 from coalmine.rollout.evidence import Answers, Arm, Counters, Pairs, Reading
 from coalmine.slots import Slot
-from coalmine.telemetry.access_log import together
+from coalmine.telemetry.lives import UNKNOWN_S, Lives, Total
+from coalmine.telemetry.pairs import ServedPairs
+from coalmine.telemetry.pods import ReadyPod
 from coalmine.telemetry.prometheus import Instant
-
-STALE_S = 90.0  # samples as old are of a pod that is gone, or of a Prometheus that does not scrape it
-
-USERS, COPIES = "users", "copies"  # audiences, as the servers call them
-_REQUESTS, _DURATIONS = "coalmine_requests_total", "coalmine_request_duration_seconds_bucket"
-_SCORES, _LABELS, _LOSS = "coalmine_score_bucket", "coalmine_loss_count", "coalmine_loss_sum"
-_STARTED = "coalmine_started_seconds"
-_NAMES = (_REQUESTS, _DURATIONS, _SCORES, _LABELS, _LOSS, _STARTED)
+from coalmine.telemetry.proxies import Proxies, Unreached
+from coalmine.telemetry.server_series import COPIES, USERS, Seen, query, seen
 
 Find = Callable[[str], Sequence[Instant]]
 """All series that a query finds now. Raises TelemetryUnavailable."""
+ReadyPods = Callable[[], Sequence[ReadyPod]]
+"""The pods that take the model's requests now. Raises TelemetryUnavailable."""
 
 
-class ReadsPairs(Protocol):
-    def read(self) -> Pairs:
-        """
-        Raises:
-            TelemetryUnavailable: a server is down, or what it says cannot be trusted.
-        """
+@dataclass(frozen=True)
+class _Told:
+    """What was counted when every pod had been scraped again. unreached: what no server counted."""
+
+    totals: Mapping[Slot, Total]
+    unreached: Mapping[Slot, int]
+
+    def requests(self, *audiences: str) -> int:
+        return sum(total.counters(audiences, frozenset()).requests for total in self.totals.values())
 
 
 class PrometheusTelemetry:
     """The telemetry of `model` in `namespace`.
 
-    pairs: how the two slots answered the same requests; None where no gate needs it.
+    ready: without it nobody knows whether a slot without counts has no pods, or is not scraped.
+    proxies: who counts what never reached a pod; None where nobody does by slot.
+    answered: whether to read what the servers answered and how right it was, which costs a query half as
+        large again. pairs: how the slots answered the same requests. Both where a gate needs them.
     """
 
-    def __init__(self, model: str, namespace: str, find: Find, pairs: ReadsPairs | None = None) -> None:
+    def __init__(
+        self,
+        model: str,
+        namespace: str,
+        find: Find,
+        ready: ReadyPods,
+        proxies: Proxies | None = None,
+        *,
+        answered: bool = False,
+        pairs: ServedPairs | None = None,
+    ) -> None:
         self._model = model
-        self._find = find
-        self._pairs = pairs
-        of_model = f'model_name="{model}",namespace="{namespace}"'
-        self._all = f'{{__name__=~"{"|".join(_NAMES)}",{of_model}}}'
-        self._ages = f"time() - timestamp({_STARTED}{{{of_model}}})"
-        self._lives: dict[_LifeKey, _Life] = {}
+        self._find, self._ready = find, ready
+        self._proxies = proxies
+        self._unreached = None if proxies is None else Unreached(proxies, model)
+        others = () if proxies is None else (proxies.select(model, namespace),)
+        self._query = query(model, namespace, *others, answered=answered)
+        self._answered, self._pairs = answered, pairs
+        self._lives = Lives()
         self._epoch = secrets.token_hex(8)
-        self._began_s: float | None = None
+        self._told: _Told | None = None
+        self._is_copying = False
+        self._last_pairs: Pairs | None = None
+        self._has_said = False  # what is never counted here
 
     def read(self, candidate: Slot) -> Reading:
-        """As the port says. Two queries."""
-        found = self._find(self._all)
-        at_s = max((each.at_s for each in found), default=time.time())
-        present = self._take_in(found, at_s)
-        self._require(candidate.other, present)
-        late_s = self._late_s()
+        """As the port says. One query, and one look at the pods."""
+        found = seen(self._find(self._query))
+        told = self._told_now(found)
         slots = {Arm.CANDIDATE: candidate, Arm.STABLE: candidate.other}
-        totals = {arm: self._total(slot) for arm, slot in slots.items()}
-        bounds = {bound for total in totals.values() for bound in total.bounds}
-        users = {arm: total.counters(USERS, bounds) for arm, total in totals.items()}
-        missing = ["Requests that never reached a pod are not counted: the servers count, and no proxy."]
+        missing = self._never_counted(told)
+        known = [total.bounds_s for total in told.totals.values() if total.is_known]
+        bounds_s = frozenset.intersection(*known) if known else frozenset()
+
+        def counters(*audiences: str) -> dict[Arm, Counters]:
+            return {
+                arm: told.totals[slot].counters(audiences, bounds_s, told.unreached[slot])
+                for arm, slot in slots.items()
+            }
+
         return Reading(
-            at_s=at_s,
+            at_s=time.time(),
             epoch=self._epoch,
-            arms=users,
-            mirrored={arm: together(users[arm], totals[arm].counters(COPIES, bounds)) for arm in Arm},
-            answers={arm: total.answers(self._epoch) for arm, total in totals.items() if total.is_known},
+            arms=counters(USERS),
+            mirrored=counters(USERS, COPIES),
+            answers=self._answers(told, slots, missing),
             pairs=self._read_pairs(missing),
             missing=tuple(missing),
-            late_s=late_s,
+            late_s=self._lives.told_since_s(found.now_s),
         )
 
-    def _take_in(self, found: Sequence[Instant], at_s: float) -> set[_LifeKey]:
-        """Add what is new of each life; which lives Prometheus knows now."""
-        pods: dict[tuple[Slot, str], dict[_Series, float]] = defaultdict(dict)
-        for each in found:
-            series = _series_of(each.labels)
-            pod = pods[_slot_of(each.labels), _pod_of(each.labels)]
-            if series in pod:
+    # --- what was counted --------------------------------------------------------------
+
+    def _told_now(self, found: Seen) -> _Told:
+        """More than before once every pod was scraped again."""
+        self._lives.take(found)
+        if self._unreached is not None:
+            self._unreached.take(found.others)
+        waits = self._waits_for_a_pod(found.now_s)
+        if self._told is None or (self._lives.are_further and not waits):
+            self._told = self._tell(self._told)
+        return self._told
+
+    def _waits_for_a_pod(self, now_s: float) -> bool:
+        """Whether a pod takes requests whose scrape is still to come.
+
+        Raises:
+            TelemetryUnavailable: it does not come, or nothing was told before that could stand meanwhile.
+        """
+        unscraped = [pod for pod in self._ready() if not self._lives.has_scrape_of(pod.name)]
+        for pod in unscraped:
+            for_s = max(0.0, min(pod.for_s, self._lives.last_scrape_s(pod.name, now_s)))
+            if for_s > UNKNOWN_S or self._told is None:
                 raise TelemetryUnavailable(
-                    f"Prometheus has several series {series[0]} of one pod, {_pod_of(each.labels)}: is it "
-                    "scraped twice, or by two jobs? One of them must drop it"
+                    f"Prometheus has had no counts of pod {pod.name} for {for_s:.0f} s, while it is ready: "
+                    "it has yet to scrape it, or does not, or without the labels `namespace` and `pod`. "
+                    "k8s/components/monitoring has a PodMonitor"
                 )
-            pod[series] = _count(each.value, series)
-        present = set()
-        for (slot, pod_name), counts in pods.items():
-            started_s = counts.pop((_STARTED,), None)
-            if started_s is None:
-                continue  # a scrape of which not all is there yet
-            key = _LifeKey(slot, pod_name, started_s)
-            present.add(key)
-            if key not in self._lives:
-                is_new = self._began_s is not None and started_s >= self._began_s
-                self._lives[key] = _Life({} if is_new else dict(counts))
-            self._lives[key].last = counts
-        if self._began_s is None:
-            self._began_s = at_s
-        return present
+        return bool(unscraped)
 
-    def _require(self, stable: Slot, present: set[_LifeKey]) -> None:
-        """Of a candidate that nobody started there are no counts; of stable there must be."""
-        if any(key.slot is stable for key in present):
-            return
-        if any(present):
-            raise TelemetryUnavailable(
-                f"Prometheus has no counts of {self._model} in slot {stable}: its pods are not scraped, or "
-                "down. See: up{} in Prometheus"
-            )
-        raise TelemetryUnavailable(
-            f"Prometheus has no counts of {self._model} at all: does it scrape the pods, with the label "
-            "`namespace`? k8s/components/monitoring has a PodMonitor"
+    def _tell(self, before: _Told | None) -> _Told:
+        self._lives.tell()
+        told = _Told(
+            {slot: self._lives.total(slot) for slot in Slot},
+            {slot: 0 if self._unreached is None else self._unreached.of(slot) for slot in Slot},
         )
+        self._is_copying = before is not None and told.requests(COPIES) > before.requests(COPIES)
+        return told
 
-    def _late_s(self) -> float:
-        """How old the oldest sample is."""
-        ages = [each.value for each in self._find(self._ages)]
-        if not ages or not all(map(math.isfinite, ages)):
-            raise TelemetryUnavailable(f"Prometheus does not say when it scraped the pods of {self._model}")
-        if max(ages) > STALE_S:
-            raise TelemetryUnavailable(
-                f"Prometheus scraped a pod of {self._model} {max(ages):.0f} s ago: too long to go by. Is it "
-                "overloaded, or its clock wrong?"
+    def _never_counted(self, told: _Told) -> list[str]:
+        """Said once."""
+        if self._has_said:
+            return []
+        if self._proxies is None or self._unreached is None:
+            why = "nothing here counts it for each slot"
+        elif not self._unreached.has_spoken and told.requests(USERS):
+            why = (
+                f"Prometheus has no counts of {self._proxies.technology}'s proxies for {self._model}. "
+                "Does it scrape them?"
             )
-        return max(0.0, *ages)
+        else:
+            return []
+        self._has_said = True
+        return [f"What never reached a pod, such as a refused connection, is not counted: {why}"]
 
-    def _total(self, slot: Slot) -> _Total:
-        total = _Total()
-        for key, life in self._lives.items():
-            if key.slot is slot:
-                total.add(life)
-        return total
+    # --- what was answered -------------------------------------------------------------
+
+    def _answers(self, told: _Told, slots: Mapping[Arm, Slot], missing: list[str]) -> dict[Arm, Answers]:
+        answers: dict[Arm, Answers] = {}
+        for arm, slot in slots.items() if self._answered else ():
+            if told.totals[slot].is_known:
+                answers[arm] = told.totals[slot].answers(self._epoch)
+            else:
+                missing.append(f"no pod of {self._model} in slot {slot} has counted anything yet")
+        return answers
 
     def _read_pairs(self, missing: list[str]) -> Pairs | None:
+        """The servers are asked only while copies come: what they tell is as long as what they served."""
         if self._pairs is None:
             return None
         try:
-            return self._pairs.read()
+            if self._is_copying or self._last_pairs is None:
+                self._last_pairs = self._pairs.read()
+            return self._last_pairs
         except TelemetryUnavailable as error:
             missing.append(str(error))
             return None
-
-
-# --- lives of pods ---------------------------------------------------------------------
-
-_Series = tuple[str, ...]  # the name, then what sets it apart within one pod
-
-
-@dataclass(frozen=True)
-class _LifeKey:
-    slot: Slot
-    pod: str
-    started_s: float
-
-
-@dataclass
-class _Life:
-    """base: what it had counted before this telemetry began."""
-
-    base: Mapping[_Series, float]
-    last: Mapping[_Series, float] = field(default_factory=dict)
-
-
-class _Total:
-    """What all lives of one slot counted."""
-
-    def __init__(self) -> None:
-        self._counts: defaultdict[_Series, float] = defaultdict(float)
-        self.is_known = False
-
-    def add(self, life: _Life) -> None:
-        self.is_known = True
-        for series, value in life.last.items():
-            self._counts[series] += value - life.base.get(series, 0.0)
-
-    @property
-    def bounds(self) -> set[float]:
-        """Of durations."""
-        return {float(series[2]) for series in self._counts if series[0] == _DURATIONS} - {math.inf}
-
-    def counters(self, audience: str, bounds: set[float]) -> Counters:
-        codes = {series[2]: n for series, n in self._counts.items() if series[:2] == (_REQUESTS, audience)}
-        within = {
-            float(series[2]): n for series, n in self._counts.items() if series[:2] == (_DURATIONS, audience)
-        }
-        return Counters(
-            requests=round(sum(codes.values())),
-            failures=round(sum(n for code, n in codes.items() if code[0] not in "23")),
-            durations=tuple((bound, round(within.get(bound, 0))) for bound in sorted(bounds)),
-        )
-
-    def answers(self, epoch: str) -> Answers:
-        scores = {float(series[1]): n for series, n in self._counts.items() if series[0] == _SCORES}
-        return Answers(
-            epoch=epoch,
-            scores=tuple((bound, round(scores[bound])) for bound in sorted(scores)),
-            labels=round(self._counts.get((_LABELS,), 0.0)),
-            loss=self._counts.get((_LOSS,), 0.0),
-        )
-
-
-def _series_of(labels: Mapping[str, str]) -> _Series:
-    name = labels["__name__"]
-    apart = {_REQUESTS: ("audience", "code"), _DURATIONS: ("audience", "le"), _SCORES: ("le",)}
-    try:
-        return (name, *(labels[each] for each in apart.get(name, ())))
-    except KeyError as error:
-        raise TelemetryUnavailable(
-            f"{name} in Prometheus has no label {error}: its pods run a server of another version"
-        ) from error
-
-
-def _slot_of(labels: Mapping[str, str]) -> Slot:
-    try:
-        return Slot(labels["slot"])
-    except (KeyError, ValueError) as error:
-        raise TelemetryUnavailable(
-            f"{labels['__name__']} in Prometheus has no label `slot` that is one: {dict(labels)}"
-        ) from error
-
-
-def _pod_of(labels: Mapping[str, str]) -> str:
-    """Its name, or where it is scraped, whichever Prometheus keeps."""
-    return labels.get("pod") or labels.get("instance", "")
-
-
-def _count(value: float, series: _Series) -> float:
-    if not math.isfinite(value) or value < 0:
-        raise TelemetryUnavailable(f"{series[0]} is {value:g} in Prometheus: that is no count")
-    return value

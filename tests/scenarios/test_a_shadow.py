@@ -12,7 +12,7 @@ from coalmine.rollout.evidence import Arm
 from coalmine.rollout.ports import TrafficSplit
 from coalmine.slots import Slot
 from coalmine.telemetry.answers import ServersAnswers
-from coalmine.telemetry.pairs import ServedPairs
+from coalmine.telemetry.pairs import ServedPairs, of_this_machine
 from coalmine.telemetry.scrape import ScrapeTelemetry
 from tests.local.harness import eventually
 from tests.scenarios.model_servers import ModelServers, model_servers
@@ -55,7 +55,8 @@ def test_a_release_in_the_shadow_is_compared_answer_by_answer_and_labelled_too(t
 
 def telemetry(servers: ModelServers, tolerance: float) -> ScrapeTelemetry:
     ports = {slot: servers.stack.port(f"{MODEL}-{slot}") for slot in Slot}
-    answers, pairs = ServersAnswers(MODEL, ports), ServedPairs(MODEL, ports, tolerance)
+    answers = ServersAnswers(MODEL, ports)
+    pairs = ServedPairs(of_this_machine(MODEL, ports), tolerance)
     return ScrapeTelemetry(MODEL, servers.stack.admin_address, answers, pairs)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from coalmine.errors import TelemetryUnavailable
 from coalmine.slots import Slot
-from coalmine.telemetry.pairs import WAITING, ServedPairs
+from coalmine.telemetry.pairs import WAITING, Ask, ServedPairs, of_this_machine
 from tests.telemetry.told import Told, telling
 
 PATH = "/served"
@@ -42,9 +42,14 @@ def servers() -> Iterator[dict[Slot, Server]]:
         yield servers
 
 
+def served_pairs(servers: dict[Slot, Server]) -> ServedPairs:
+    ports = {slot: server.told.port for slot, server in servers.items()}
+    return ServedPairs(of_this_machine("m", ports), tolerance=0.1)
+
+
 @pytest.fixture
 def pairs(servers: dict[Slot, Server]) -> ServedPairs:
-    return ServedPairs("m", {slot: server.told.port for slot, server in servers.items()}, tolerance=0.1)
+    return served_pairs(servers)
 
 
 def both(servers: dict[Slot, Server], request_id: str, blue: list[float], green: list[float]) -> None:
@@ -87,22 +92,43 @@ def test_an_id_that_comes_twice_is_compared_with_nothing(
     assert pairs.read().compared == 0
 
 
-def test_a_server_that_was_started_again_begins_another_epoch(
+def test_a_server_that_was_started_again_is_read_from_its_beginning_and_takes_nothing_back(
     servers: dict[Slot, Server], pairs: ServedPairs
 ) -> None:
     both(servers, "a", [0.1], [0.1])
+    servers[Slot.BLUE].served.append(("b", [0.1]))
     before = pairs.read()
     servers[Slot.GREEN].start_again()
-    both(servers, "b", [0.1], [0.9])
+    servers[Slot.GREEN].served.append(("b", [0.9]))
     after = pairs.read()
-    assert before.epoch != after.epoch
-    assert (after.compared, after.different) == (1, 1)
+    assert before.epoch == after.epoch
+    assert (after.compared, after.different) == (2, 1)
     assert pairs.read() == after
 
 
 def test_an_epoch_does_not_outlive_who_counts_in_it(servers: dict[Slot, Server]) -> None:
-    ports = {slot: server.told.port for slot, server in servers.items()}
-    assert ServedPairs("m", ports, 0.1).read().epoch != ServedPairs("m", ports, 0.1).read().epoch
+    assert served_pairs(servers).read().epoch != served_pairs(servers).read().epoch
+
+
+def test_answers_of_all_servers_of_a_slot_are_joined_while_servers_come_and_go() -> None:
+    pods = {name: Server(Told(), epoch=name) for name in ("b1", "b2", "g1", "g2")}
+    serving = {Slot.BLUE: ["b1", "b2"], Slot.GREEN: ["g1"]}
+
+    def ask(name: str) -> Ask:
+        return lambda path: pods[name].tell(path.partition("?")[2]).encode()
+
+    pairs = ServedPairs(
+        lambda: {slot: {name: ask(name) for name in names} for slot, names in serving.items()}, tolerance=0.1
+    )
+    pods["b1"].served.append(("a", [0.1]))
+    pods["b2"].served.append(("b", [0.1]))
+    pods["g1"].served.append(("b", [0.1]))
+    assert pairs.read().compared == 1
+    serving[Slot.BLUE], serving[Slot.GREEN] = ["b2"], ["g2"]
+    pods["g2"].served += [("a", [0.9]), ("c", [0.1])]
+    pods["b2"].served.append(("c", [0.1]))
+    read = pairs.read()
+    assert (read.compared, read.different) == (3, 1)
 
 
 def test_what_waits_for_its_other_half_is_bounded(servers: dict[Slot, Server], pairs: ServedPairs) -> None:

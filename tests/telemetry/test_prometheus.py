@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import ssl
-import subprocess
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +22,7 @@ from cryptography.x509.oid import NameOID
 from coalmine.settings import PrometheusSettings
 from coalmine.telemetry.prometheus import LARGEST_ANSWER, Fault, Prometheus, QueryFailed, number_in, series_in
 from tests.ports import reserved_port
+from tests.telemetry.real_prometheus import awaited, running_prometheus, scrape
 
 
 def success(kind: str, result: Any, **more: Any) -> str:
@@ -323,42 +321,11 @@ def test_settings_that_cannot_be_meant_are_refused(keys: dict[str, str], said: s
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """A Prometheus that scrapes itself."""
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip("there is no Prometheus on this machine: apt-get install prometheus")
     folder, port = tmp_path_factory.mktemp("prometheus"), reserved_port()
-    scrape = {"job_name": "itself", "scrape_interval": "200ms", "scrape_timeout": "200ms"}
-    targets = [{"targets": [f"127.0.0.1:{port}"], "labels": {"slot": "green"}}]
-    config = {"scrape_configs": [{**scrape, "static_configs": targets}]}
-    (folder / "prometheus.yml").write_text(json.dumps(config))
-    process = subprocess.Popen(
-        [
-            program,
-            f"--config.file={folder / 'prometheus.yml'}",
-            f"--storage.tsdb.path={folder / 'data'}",
-            f"--web.listen-address=127.0.0.1:{port}",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        prometheus = Prometheus(PrometheusSettings(url=f"http://127.0.0.1:{port}"))
-        _await_samples(prometheus)
+    with running_prometheus(folder, [scrape("itself", port, labels={"slot": "green"})], port) as url:
+        prometheus = Prometheus(PrometheusSettings(url=url))
+        awaited(lambda: prometheus.ask('up{slot="green"}') == 1, "it has scraped itself")
         yield prometheus
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _await_samples(prometheus: Prometheus) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            prometheus.ask('up{slot="green"}')
-            return
-        except QueryFailed:
-            assert time.monotonic() < deadline, "Prometheus did not come up"
-            time.sleep(0.05)
 
 
 def test_the_real_one_answers_with_a_number(real: Prometheus) -> None:

@@ -16,7 +16,7 @@ from coalmine.rollout.evidence import Arm, CountersReset, between
 from coalmine.rollout.ports import TrafficRouter, TrafficSplit
 from coalmine.slots import Slot
 from coalmine.telemetry.answers import ServersAnswers
-from coalmine.telemetry.pairs import ServedPairs
+from coalmine.telemetry.pairs import ServedPairs, of_this_machine
 from coalmine.telemetry.scrape import ScrapeTelemetry
 from tests.contracts.telemetry import EndRequest, Outcome, TelemetryContract
 from tests.local.harness import (
@@ -296,7 +296,10 @@ def asking(stack: LocalStack) -> ScrapeTelemetry:
     declared_router(stack, "m")
     ports = {slot: stack.port(f"m-{slot}") for slot in Slot}
     return ScrapeTelemetry(
-        "m", stack.admin_address, ServersAnswers("m", ports), ServedPairs("m", ports, tolerance=0.1)
+        "m",
+        stack.admin_address,
+        ServersAnswers("m", ports),
+        ServedPairs(of_this_machine("m", ports), tolerance=0.1),
     )
 
 

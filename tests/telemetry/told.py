@@ -29,6 +29,7 @@ def telling() -> Iterator[Told]:
             answer = told.answers.get(path)
             body = (answer(query) if callable(answer) else answer or "").encode()
             self.send_response(404 if answer is None else 200)
+            self.send_header("content-type", "text/plain; version=0.0.4")  # as Prometheus 3 wants to hear
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
