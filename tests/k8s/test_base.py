@@ -42,6 +42,10 @@ def containers(pod: Json) -> list[Json]:
     return [*pod["initContainers"], *pod["containers"]]
 
 
+def ports_of(server: Json) -> dict[str, int]:
+    return {each["name"]: each["containerPort"] for each in server["ports"]}
+
+
 def words(container: Json, slot: str) -> list[str]:
     """The container's arguments as it gets them."""
     values = {each["name"]: each.get("value", slot) for each in container["env"]}
@@ -62,7 +66,15 @@ def test_the_server_understands_its_arguments(of_two: Built, monkeypatch: pytest
         assert (given.timeout_s, given.queue) == (2.0, 1024)
         mounted = {each["mountPath"]: each.get("readOnly", False) for each in server["volumeMounts"]}
         assert mounted[str(given.release)] is True
-        assert server["ports"][0]["containerPort"] == given.port
+        assert ports_of(server) == {"http": given.port, "copies": given.copies_port}
+
+
+def test_a_service_leads_to_each_of_the_servers_ports(of_two: Built) -> None:
+    for name in SLOTS:
+        (server,) = pod_of(of_two, name)["containers"]
+        led = {each["targetPort"]: each["port"] for each in of_two.one("Service", name)["spec"]["ports"]}
+        assert set(led) == set(ports_of(server))
+        assert led["http"] == 80
 
 
 def test_the_first_step_understands_its_arguments(of_two: Built) -> None:
@@ -155,7 +167,7 @@ def test_pods_are_scraped_where_they_serve(of_two: Built) -> None:
     assert annotations["prometheus.io/scrape"] == "true"
     assert annotations["prometheus.io/path"] == "/metrics"
     (server,) = template["spec"]["containers"]
-    assert int(annotations["prometheus.io/port"]) == server["ports"][0]["containerPort"]
+    assert int(annotations["prometheus.io/port"]) == ports_of(server)["http"]
 
 
 # --- how many ----------------------------------------------------------------------------
@@ -231,6 +243,5 @@ def test_the_stricter_network_holds_every_models_pods_and_nobody_elses(one_model
     assert selected <= labels.items()
     assert not selected <= {"app.kubernetes.io/part-of": "coalmine"}.items()
     (server,) = pod_of(built)["containers"]
-    assert policy["spec"]["ingress"][0]["ports"] == [
-        {"port": server["ports"][0]["containerPort"], "protocol": "TCP"}
-    ]
+    opened = {each["port"] for each in policy["spec"]["ingress"][0]["ports"]}
+    assert opened == set(ports_of(server).values())
