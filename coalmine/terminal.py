@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,8 +19,10 @@ from rich.table import Table
 from rich.text import Text
 
 from coalmine.audit import journal
+from coalmine.audit.rollouts import Rollouts
 from coalmine.audit.situation import next_steps, standing
 from coalmine.audit.story import Course, Story, Tally, read_story
+from coalmine.errors import Unavailable
 from coalmine.rollout.gates import GateReading, Verdict
 from coalmine.rollout.gates.combine import LAST_PROMOTE_E, PROMOTE_E, ROLL_BACK_E
 from coalmine.statistics.intervals import confidence_sequence
@@ -46,9 +48,9 @@ _WORDS = {
 
 
 @contextmanager
-def watching(top: Path, environment: str, model: str, console: Console) -> Iterator[None]:
+def watching(rollouts: Rollouts, model: str, console: Console) -> Iterator[None]:
     """Show the rollouts of `model` that begin, or go on, while the block runs."""
-    seen = _Seen(top, environment, model)
+    seen = _Seen(rollouts, model)
     if console.is_terminal:
         with Live(console=console, refresh_per_second=4, transient=False) as live:
             with _every(LOOK_EVERY_S, lambda: _show(live, seen)):
@@ -76,15 +78,19 @@ def rollout_panel(story: Story) -> RenderableType:
 class _Seen:
     """The newest rollout's story, once one has begun; and how much of it was printed."""
 
-    def __init__(self, top: Path, environment: str, model: str) -> None:
-        self._where = (top, environment, model)
+    def __init__(self, rollouts: Rollouts, model: str) -> None:
+        self._rollouts, self._model = rollouts, model
         # A rollout that ended before is old news; one that is unfinished goes on.
-        self._old = {folder for folder in journal.rollouts(*self._where) if not journal.is_running(folder)}
+        self._old = {folder for folder in self._folders() if not journal.is_running(folder)}
         self.printed: dict[str, int] = {}
 
     def stories(self) -> list[Story]:
-        folders = [folder for folder in journal.rollouts(*self._where) if folder not in self._old]
-        return [read_story(folder) for folder in folders]
+        return [read_story(folder) for folder in self._folders() if folder not in self._old]
+
+    def _folders(self) -> list[Path]:
+        with suppress(Unavailable):  # what is here is shown meanwhile
+            self._rollouts.refresh(self._model)
+        return self._rollouts.folders(self._model)
 
 
 def _show(live: Live, seen: _Seen) -> None:

@@ -15,7 +15,8 @@ from prefect.deployments import run_deployment
 from prefect.utilities.callables import get_parameter_defaults
 
 from coalmine.audit import journal
-from coalmine.settings import find_repository
+from coalmine.operations.environments import open_environment
+from coalmine.operations.workspace import Workspace
 
 AGAIN = "after-crash"
 
@@ -24,15 +25,16 @@ def finish_rollout(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -
     """A flow's on_crashed hook; carried out by the worker."""
     parameters = {**get_parameter_defaults(flow.fn), **flow_run.parameters}
     model, environment = parameters["model"], parameters["environment"]
-    folder = journal.running(find_repository(Path.cwd()), environment, model)
-    if folder is None or AGAIN in flow_run.tags:
+    at_hand = open_environment(Workspace.open(Path.cwd()), environment).rollouts.at_hand(model)
+    running = [folder for folder in at_hand if journal.is_running(folder)]
+    if not running or AGAIN in flow_run.tags:
         return
     run_deployment(
         "deliver/deliver",
         parameters={
             "model": model,
             "environment": environment,
-            "version": journal.read_about(folder).candidate,
+            "version": journal.read_about(running[-1]).candidate,
         },
         tags=[AGAIN],
         timeout=0,  # do not wait for it

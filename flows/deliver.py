@@ -37,7 +37,7 @@ def deliver(
 
     def act() -> Delivered:
         workspace = Workspace.open(Path.cwd())
-        with rollout_page(workspace.top, environment, model):
+        with rollout_page(workspace, environment, model):
             return run(
                 workspace,
                 model,

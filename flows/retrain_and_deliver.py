@@ -43,7 +43,7 @@ def retrain_and_deliver(
         if recorded.version is None:
             tell("The champion stays: nothing to deliver.")
             return recorded
-        with rollout_page(workspace.top, environment, model):
+        with rollout_page(workspace, environment, model):
             return deliver(workspace, model, environment, who, tell, version=recorded.version, steps=steps)
 
     return conclude(act)

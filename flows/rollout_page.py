@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -21,14 +21,18 @@ from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from coalmine.audit import journal
 from coalmine.audit.report import sentence
 from coalmine.audit.story import Story, Tally, read_story
+from coalmine.errors import Unavailable
+from coalmine.operations.environments import open_environment
+from coalmine.operations.serving_environment import ServingEnvironment
+from coalmine.operations.workspace import Workspace
 
 UPDATE_EVERY_S = 2.0
 
 
 @contextmanager
-def rollout_page(top: Path, environment: str, model: str) -> Iterator[None]:
+def rollout_page(workspace: Workspace, environment: str, model: str) -> Iterator[None]:
     """Show the rollouts of `model` that run during the block."""
-    page = _Page(top, environment, model)
+    page = _Page(open_environment(workspace, environment), model)
     ended = threading.Event()
 
     def keep_up_to_date() -> None:
@@ -47,22 +51,27 @@ def rollout_page(top: Path, environment: str, model: str) -> Iterator[None]:
 
 
 class _Page:
-    def __init__(self, top: Path, environment: str, model: str) -> None:
-        self._where = (top, environment, model)
-        self._key = f"rollout-{model}-{environment}"
+    def __init__(self, serving: ServingEnvironment, model: str) -> None:
+        self._rollouts, self._model = serving.rollouts, model
+        self._key = f"rollout-{model}-{serving.name}"
         # Known to the flow's own thread only.
         self._flow_run, self._logger = UUID(runtime.flow_run.id), get_run_logger()
-        self._old = {folder for folder in journal.rollouts(*self._where) if not journal.is_running(folder)}
+        self._old = {folder for folder in self._folders() if not journal.is_running(folder)}
         self._artifacts: dict[Path, UUID] = {}
         self._shown: dict[Path, str] = {}
 
     def update(self, client: SyncPrefectClient) -> None:
         try:
-            for folder in journal.rollouts(*self._where):
+            for folder in self._folders():
                 if folder not in self._old:
                     self._show(folder, client)
         except httpx.HTTPError as error:
             self._logger.warning("The rollout's page in Prefect is not up to date: %r", error)
+
+    def _folders(self) -> list[Path]:
+        with suppress(Unavailable):  # what is here is shown meanwhile
+            self._rollouts.refresh(self._model)
+        return self._rollouts.folders(self._model)
 
     def _show(self, folder: Path, client: SyncPrefectClient) -> None:
         text = markdown(read_story(folder), folder / "report.html")

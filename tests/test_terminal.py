@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from coalmine.audit.rollouts import LocalRollouts
 from coalmine.audit.story import Story, read_story, tell
 from coalmine.rollout.events import EventKind
 from coalmine.slots import Slot
@@ -78,7 +79,7 @@ def test_a_gate_without_a_number_shows_none(everything: Story) -> None:
 
 def test_without_a_terminal_each_event_is_one_line(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=60, force_terminal=False)
-    with watching(tmp_path, "local", "flight-delay", console):
+    with watching(LocalRollouts(tmp_path, "local"), "flight-delay", console):
         folder = write_rollout(tmp_path, FakeRollout())
     output = console.file
     assert isinstance(output, io.StringIO)

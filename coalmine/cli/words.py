@@ -54,9 +54,11 @@ def watching(workspace: Workspace, model: str, environment: str, *, quiet: bool)
     """The rollout, live; to stderr when stdout is for a program."""
     from rich.console import Console
 
+    from coalmine.operations.environments import open_environment
     from coalmine.terminal import watching
 
-    with watching(workspace.top, environment, model, Console(stderr=quiet)):
+    rollouts = open_environment(workspace, environment).rollouts
+    with watching(rollouts, model, Console(stderr=quiet)):
         yield
 
 

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from coalmine.audit import journal
+from coalmine.audit.rollouts import LocalRollouts
 from coalmine.demo.traffic import Scores, read_scores
 from coalmine.errors import CoalmineError, InputError
 from coalmine.operations import platform
@@ -207,7 +208,7 @@ def _flow(scene: Scene, name: str, **parameters: object) -> None:
     words = [word for key, value in parameters.items() for word in (f"--{key}", json.dumps(value))]
     # A training must not take the processor from those who serve.
     command = ["nice", sys.executable, "-m", "flows", name, *words]
-    with watching(scene.top, ENVIRONMENT, MODEL, scene.console):
+    with watching(LocalRollouts(scene.top, ENVIRONMENT), MODEL, scene.console):
         process = subprocess.Popen(
             command,
             cwd=scene.top,

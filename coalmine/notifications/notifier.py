@@ -11,35 +11,51 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
-from coalmine.audit.journal import FileJournal, read_about, read_events
+from coalmine.audit.journal import read_about, read_events
+from coalmine.audit.lines import Lines
 from coalmine.audit.report import PAGE
-from coalmine.errors import CoalmineError, InputError
+from coalmine.audit.rollouts import Rollouts
+from coalmine.errors import CoalmineError, InputError, Unavailable
 from coalmine.notifications.formats import payload
 from coalmine.notifications.hooks import Hook
 from coalmine.notifications.notices import Notice, due
 from coalmine.notifications.sent import Outcome, SentNotices
+from coalmine.rollout.ports import Journal, Request
 from coalmine.rollout_spec import NotifySpec
 
 TIMEOUT_S = 3.0  # for each phase of a request: to connect, to send, to be answered
 RETRY_AFTER_S = 1.0
+ASK_AGAIN_S = 5.0  # a cluster that could not say what was sent already
 CLOSES_WITHIN_S = 10.0  # a notice to an address that never answers, and its retry, take 7
 
 _log = logging.getLogger("coalmine.notifications")
 
 
 @contextmanager
-def notifying(folder: Path, told: Sequence[NotifySpec]) -> Iterator[FileJournal]:
+def notifying(rollouts: Rollouts, folder: Path, told: Sequence[NotifySpec]) -> Iterator[Journal]:
     """The journal of the rollout in `folder`, whose events are told while the block runs, and soon after."""
     notifier = Notifier()
+    audience = Audience(folder, tuple(Hook.of(spec) for spec in told), rollouts.notices(folder))
     try:
-        yield NotifyingJournal(folder, notifier, [Hook.of(spec) for spec in told])
+        yield NotifyingJournal(rollouts.journal(folder), notifier, audience)
     finally:
         notifier.close()
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Who is told of the rollout in `folder`. sent: what they were told already."""
+
+    folder: Path
+    hooks: tuple[Hook, ...]
+    sent: Lines
 
 
 class Notifier:
@@ -53,13 +69,13 @@ class Notifier:
         self._postmen: dict[Hook, _Postman] = {}
         self._lock = threading.Lock()
 
-    def look(self, folder: Path, hooks: Sequence[Hook]) -> None:
-        """Something may have happened in the rollout in `folder`. Returns at once."""
+    def look(self, audience: Audience) -> None:
+        """Something may have happened in the audience's rollout. Returns at once."""
         with self._lock:
-            for hook in hooks:
+            for hook in audience.hooks:
                 if hook not in self._postmen:
                     self._postmen[hook] = _Postman(hook, self._post)
-                self._postmen[hook].look(folder)
+                self._postmen[hook].look(audience)
 
     def close(self, within_s: float = CLOSES_WITHIN_S) -> None:
         """What is due by now is sent, or given up after `within_s`."""
@@ -74,16 +90,30 @@ class Notifier:
                 _log.warning("%s: not all was sent before the process ended", postman.hook.name)
 
 
-class NotifyingJournal(FileJournal):
-    """A rollout's journal that has its events told."""
+class NotifyingJournal:
+    """The Journal port over another journal, whose events it has told."""
 
-    def __init__(self, folder: Path, notifier: Notifier, hooks: Sequence[Hook]) -> None:
-        super().__init__(folder)
-        self._rollout, self._notifier, self._hooks = folder, notifier, hooks
+    def __init__(self, journal: Journal, notifier: Notifier, audience: Audience) -> None:
+        self._journal, self._notifier, self._audience = journal, notifier, audience
+
+    def lease(self) -> AbstractContextManager[None]:
+        return self._journal.lease()
+
+    def load(self) -> dict[str, Any] | None:
+        return self._journal.load()
+
+    def save(self, state: Mapping[str, object]) -> None:
+        self._journal.save(state)
 
     def append_event(self, event: Mapping[str, object]) -> None:
-        super().append_event(event)
-        self._notifier.look(self._rollout, self._hooks)
+        self._journal.append_event(event)
+        self._notifier.look(self._audience)
+
+    def append_tick(self, tick: Mapping[str, object]) -> None:
+        self._journal.append_tick(tick)
+
+    def take_requests(self) -> Sequence[Request]:
+        return self._journal.take_requests()
 
 
 class NotDelivered(Exception):
@@ -111,6 +141,14 @@ def post_json(url: str, body: object) -> None:
         raise NotDelivered(f"it answers {status}", worth_a_retry=status == 429 or status >= 500)
 
 
+@dataclass(frozen=True)
+class _Look:
+    """When to look at a rollout next."""
+
+    audience: Audience
+    due_s: float
+
+
 class _Postman(threading.Thread):
     """All that goes to one hook, rollout by rollout, in the order of its events."""
 
@@ -119,14 +157,14 @@ class _Postman(threading.Thread):
         self.hook = hook
         self._post = post
         self._sent: dict[Path, SentNotices] = {}
-        self._looks: dict[Path, float] = {}  # when to look at each rollout next
+        self._looks: dict[Path, _Look] = {}
         self._closing = False
         self._wakes = threading.Condition()
         self.start()
 
-    def look(self, folder: Path) -> None:
+    def look(self, audience: Audience) -> None:
         with self._wakes:
-            self._looks[folder] = 0.0
+            self._looks[audience.folder] = _Look(audience, 0.0)
             self._wakes.notify()
 
     def close(self) -> None:
@@ -135,44 +173,50 @@ class _Postman(threading.Thread):
             self._wakes.notify()
 
     def run(self) -> None:
-        while (folder := self._next()) is not None:
+        while (audience := self._next()) is not None:
             try:
-                self._tell(folder)
+                self._tell(audience)
             except CoalmineError as error:
-                _log.warning("%s: the notices of %s wait: %s", self.hook.name, folder.name, error)
+                _log.warning("%s: the notices of %s wait: %s", self.hook.name, audience.folder.name, error)
+                if isinstance(error, Unavailable):
+                    self._look_again(audience, time.time() + ASK_AGAIN_S)
 
-    def _next(self) -> Path | None:
-        """The next rollout to look at, once it is time; None when there is nothing more to do."""
+    def _next(self) -> Audience | None:
+        """Of the next rollout to look at, once it is time; None when there is nothing more to do."""
         with self._wakes:
             while True:
                 now_s = time.time()
-                folder = min(self._looks, key=self._looks.__getitem__, default=None)
-                if folder is not None and self._looks[folder] <= now_s:
-                    del self._looks[folder]
-                    return folder
+                look = min(self._looks.values(), key=lambda each: each.due_s, default=None)
+                if look is not None and look.due_s <= now_s:
+                    del self._looks[look.audience.folder]
+                    return look.audience
                 if self._closing:
                     return None
-                self._wakes.wait(None if folder is None else self._looks[folder] - now_s)
+                self._wakes.wait(None if look is None else look.due_s - now_s)
 
-    def _tell(self, folder: Path) -> None:
+    def _look_again(self, audience: Audience, due_s: float) -> None:
+        with self._wakes:
+            self._looks.setdefault(audience.folder, _Look(audience, due_s))
+
+    def _tell(self, audience: Audience) -> None:
+        folder = audience.folder
         found = due(read_about(folder), read_events(folder), folder / PAGE, time.time())
-        sent = self._sent.setdefault(folder, SentNotices(folder, self.hook))
+        if folder not in self._sent:
+            self._sent[folder] = SentNotices(audience.sent, self.hook)
         for notice in found.notices:
-            if notice.told in self.hook.on and notice not in sent:
-                self._send(notice, sent)
+            if notice.told in self.hook.on and self._sent[folder].begin(notice):
+                self._send(notice, self._sent[folder])
         if found.again_s is not None:
-            with self._wakes:
-                self._looks.setdefault(folder, found.again_s)
+            self._look_again(audience, found.again_s)
 
     def _send(self, notice: Notice, sent: SentNotices) -> None:
-        sent.write(notice, Outcome.SENDING)
         try:
             self._post_with_retry(payload(self.hook.format, notice, socket.gethostname()))
         except (NotDelivered, InputError) as error:
             _log.warning("%s: `%s` was not delivered: %s", self.hook.name, notice.told, error)
-            sent.write(notice, Outcome.FAILED, str(error))
+            sent.end(notice, Outcome.FAILED, str(error))
         else:
-            sent.write(notice, Outcome.SENT)
+            sent.end(notice, Outcome.SENT)
 
     def _post_with_retry(self, body: object) -> None:
         url = self.hook.url()

@@ -1,4 +1,4 @@
-"""What was sent of a rollout, and to whom, in its journal's folder: `notified.jsonl`.
+"""What was sent of a rollout, and to whom.
 
 A notice is written down before it is sent, so that a runner that is killed in between sends none twice;
 that one may then be lost, and `coalmine status` says so.
@@ -6,15 +6,13 @@ that one may then be lost, and `coalmine status` says so.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
-from coalmine.durable import append_line, read_lines
+from coalmine.audit.lines import Lines
 from coalmine.notifications.hooks import Hook
 from coalmine.notifications.notices import Notice
-
-SENT = "notified.jsonl"
 
 
 class Outcome(StrEnum):
@@ -24,21 +22,30 @@ class Outcome(StrEnum):
 
 
 class SentNotices:
-    """The record of one rollout and one hook. One writer at a time: the runner that holds the lease."""
+    """What one hook was sent of one rollout."""
 
-    def __init__(self, folder: Path, hook: Hook) -> None:
-        self._path = folder / SENT
+    def __init__(self, lines: Lines, hook: Hook) -> None:
+        self._lines = lines
         self._hook = hook
-        self._known = {line["sequence"] for line in read_lines(self._path)[0] if line["hook"] == hook.id}
+        self._known = {line["sequence"] for line in lines.read() if line["hook"] == hook.id}
 
-    def __contains__(self, notice: Notice) -> bool:
-        return notice.sequence in self._known
+    def begin(self, notice: Notice) -> bool:
+        """Whether `notice` is to be sent, by this process and now; whoever asks next is told no.
 
-    def write(self, notice: Notice, outcome: Outcome, why: str = "") -> None:
-        """
         Raises:
-            MachineUnready: the disk is full.
+            MachineUnready, Unavailable: it cannot be written down, and so must not be sent.
         """
+        if notice.sequence in self._known:
+            return False
+        is_first = self._add(notice, Outcome.SENDING, once=("sequence", "hook"))
+        self._known.add(notice.sequence)
+        return is_first
+
+    def end(self, notice: Notice, outcome: Outcome, why: str = "") -> None:
+        """What became of it."""
+        self._add(notice, outcome, why)
+
+    def _add(self, notice: Notice, outcome: Outcome, why: str = "", once: Sequence[str] = ()) -> bool:
         line: dict[str, object] = {
             "sequence": notice.sequence,
             "hook": self._hook.id,
@@ -46,14 +53,13 @@ class SentNotices:
             "to": self._hook.name,
             "outcome": outcome.value,
         }
-        append_line(self._path, {**line, "why": why} if why else line)
-        self._known.add(notice.sequence)
+        return self._lines.add({**line, "why": why} if why else line, once)
 
 
-def undelivered(folder: Path) -> list[str]:
-    """Notices of the rollout in `folder` that did not arrive, or may not have: one sentence each."""
+def undelivered(lines: Sequence[dict[str, Any]]) -> list[str]:
+    """Notices of a rollout that did not arrive, or may not have: one sentence each."""
     last: dict[tuple[int, str], dict[str, Any]] = {}
-    for line in read_lines(folder / SENT)[0]:
+    for line in lines:
         last[line["sequence"], line["hook"]] = line
     sentences = []
     for line in last.values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
+from coalmine.audit.rollouts import LocalRollouts, Rollouts
 from coalmine.cluster.client import Cluster
 from coalmine.errors import CoalmineError, InputError, NotFound
 from coalmine.manifest import manifest_path
@@ -37,6 +38,10 @@ class ClusterEnvironment(ServingEnvironment):
     def _kubernetes(self) -> KubernetesSettings:
         assert self.settings.kubernetes is not None
         return self.settings.kubernetes
+
+    @property
+    def rollouts(self) -> Rollouts:
+        return LocalRollouts(self._workspace.top, self.name)
 
     def up(self) -> None:
         """Nothing is started; the cluster must answer."""

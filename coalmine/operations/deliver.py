@@ -9,6 +9,7 @@ Killed anywhere and run again, an unfinished rollout is found and driven to its 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,14 @@ from coalmine.audit.about import About, rollout_id
 from coalmine.audit.attribution import to_trailer
 from coalmine.audit.earlier import dispersions
 from coalmine.durable import replace_text
-from coalmine.errors import AlreadyRunning, InputError, NotFound
+from coalmine.errors import (
+    AlreadyRunning,
+    InputError,
+    NotFound,
+    PushRejected,
+    RemoteUnavailable,
+    RepositoryUnready,
+)
 from coalmine.manifest import Trigger
 from coalmine.notifications.notifier import notifying
 from coalmine.operations.champion import Release, newest, release, turned_away
@@ -30,7 +38,7 @@ from coalmine.operations.unfinished import half_recorded_rollout, open_rollout, 
 from coalmine.operations.workspace import Tell, Workspace
 from coalmine.registry.commits import Change, publish
 from coalmine.rollout.plan import Plan
-from coalmine.rollout.ports import Ask, Request, TrafficSplit
+from coalmine.rollout.ports import Ask, Journal, Request, TrafficSplit
 from coalmine.rollout.runner import Ports, finish_record, run
 from coalmine.rollout.state import Phase, RolloutState
 from coalmine.slots import Slots, dump_slots, slots_path
@@ -74,13 +82,14 @@ def deliver(
         AlreadyRunning: another runner drives a rollout of this model.
         MachineUnready, Unavailable: run again to go on.
     """
-    spec = load_model_spec(workspace.top, model)
-    wanted = _wanted(workspace, model, version)
     serving = open_environment(workspace, environment)
     workspace.require_record()
+    serving.rollouts.catch_up()
+    spec = load_model_spec(workspace.top, model)
+    wanted = _wanted(workspace, model, version)
     slots = serving.slots(model)
     if not retry:
-        _refuse_rejected(workspace, slots, wanted)
+        _refuse_rejected(workspace, serving, slots, wanted)
     serving.up()
     ended = (
         _finish_record(workspace, spec, serving, slots, tell)
@@ -123,13 +132,19 @@ def resume(
 
     Raises:
         AlreadyRunning: its runner is alive.
+        RepositoryUnready: a rollout is under way, and this clone does not have its commit.
     """
-    spec = load_model_spec(workspace.top, model)
     serving = open_environment(workspace, environment)
+    with suppress(RemoteUnavailable, PushRejected):  # to go back to stable waits for no Git remote
+        serving.rollouts.catch_up()
+    spec = load_model_spec(workspace.top, model)
     serving.up()
     slots = serving.slots(model)
     if slots.candidate_release is None:
-        return _finish_record(workspace, spec, serving, slots, tell, drive)
+        finished = _finish_record(workspace, spec, serving, slots, tell, drive)
+        if finished is None and serving.rollouts.are_shared:
+            _require_none(serving, model)
+        return finished
     wanted = release(workspace.repository, model, slots.candidate_release.version)
     return _finish_open(workspace, spec, serving, slots, wanted, trigger, tell, directly, drive)
 
@@ -153,10 +168,21 @@ def _wanted(workspace: Workspace, model: str, version: str | None) -> Release:
     return found
 
 
-def _refuse_rejected(workspace: Workspace, slots: Slots, wanted: Release) -> None:
+def _require_none(serving: ServingEnvironment, model: str) -> None:
+    """No rollout of `model` is under way whose candidate Git does not hold here."""
+    for folder in serving.rollouts.at_hand(model):
+        raise RepositoryUnready(
+            f"Rollout {folder.name} of {model} is under way in {serving.name}, and the last commit here does "
+            f"not have its candidate: git pull, and look at git log -- {slots_path(serving.name, model)}"
+        )
+
+
+def _refuse_rejected(
+    workspace: Workspace, serving: ServingEnvironment, slots: Slots, wanted: Release
+) -> None:
     """A release that was turned away is rolled out again only on purpose; one under way just goes on."""
     model, version, environment = slots.model, wanted.manifest.version, slots.environment
-    under_way = unfinished_rollout(workspace, slots)
+    under_way = unfinished_rollout(workspace, serving, slots)
     at_hand = [slot.version for slot in (slots.stable_release, slots.candidate_release) if slot is not None]
     if under_way is not None:
         at_hand.append(journal.read_about(under_way).candidate)
@@ -188,8 +214,9 @@ def _finish_open(
     """Drive the rollout that Git says is open to its end; a newer release supersedes it."""
     assert slots.candidate_release is not None
     version = slots.candidate_release.version
-    folder = open_rollout(workspace, slots)
+    folder = open_rollout(serving, slots)
     if folder is None:
+        serving.rollouts.catch_up()  # or it may have ended, and Git here does not know
         about = _begun_elsewhere(slots, spec, trigger)
         folder = journal.begin(workspace.top, about)
         tell(f"The rollout of {spec.name} {version} began elsewhere: it starts anew here.")
@@ -199,8 +226,8 @@ def _finish_open(
         tell(f"The rollout of {spec.name} {version} is unfinished: it goes on.")
     else:
         tell(f"{wanted.manifest.version} supersedes the rollout of {version}.")
-        journal.FileJournal(folder).ask(Request(Ask.SUPERSEDE, trigger.who, time.time()))
-        _await_runner_gone(folder)
+        serving.rollouts.ask(folder, Request(Ask.SUPERSEDE, trigger.who, time.time()))
+        _await_runner_gone(serving.rollouts.journal(folder))
     return steps(Step.ROLL_OUT, lambda: _roll_out(workspace, spec, serving, slots, about, tell, drive))
 
 
@@ -217,12 +244,12 @@ def _begun_elsewhere(slots: Slots, spec: ModelSpec, trigger: Trigger) -> About:
     )
 
 
-def _await_runner_gone(folder: Path) -> None:
+def _await_runner_gone(its_journal: Journal) -> None:
     """Return when the rollout's runner, which was told to stop, has done so."""
     deadline = time.monotonic() + OTHER_RUNNER_ENDS_WITHIN_S
     while True:
         try:
-            with journal.FileJournal(folder).lease():
+            with its_journal.lease():
                 return
         except AlreadyRunning:
             if time.monotonic() > deadline:
@@ -239,15 +266,15 @@ def _finish_record(
     drive: Drive | None = None,
 ) -> Delivered | None:
     """Push the closing commit that a runner left behind, and end its rollout. None: there is none."""
-    folder = half_recorded_rollout(workspace, slots)
+    folder = half_recorded_rollout(workspace, serving, slots)
     if folder is None:
         return None
     about = journal.read_about(folder)
     tell(f"The record of the rollout of {about.model} {about.candidate} is unfinished: it goes on.")
     git = workspace.settings.git
     plan = _plan(workspace, spec, folder)
-    drive = drive or driving(workspace.top, serving.name, folder)
-    with notifying(folder, spec.rollout.notify) as told:
+    drive = drive or driving(serving.rollouts, folder)
+    with notifying(serving.rollouts, folder, spec.rollout.notify) as told:
         ports = rollout_ports(serving.adapters(spec), workspace.repository, git, folder, told, {})
         ended = drive(ports, lambda ports: finish_record(plan, ports))
     return _reported(workspace, about, folder, ended, tell)
@@ -309,14 +336,15 @@ def _roll_out(
 ) -> Delivered:
     folder = journal.begin(workspace.top, about)
     plan = _plan(workspace, spec, folder)
+    serving.rollouts.publish(folder)
     chosen, checks = serving.adapters(spec, plan.gates), serving.checks(plan.gates, about)
-    drive = drive or driving(workspace.top, serving.name, folder)
+    drive = drive or driving(serving.rollouts, folder)
     again = about.candidate in turned_away(workspace.repository, about.model, about.environment)
 
     def act(ports: Ports) -> RolloutState:
         return run(plan, slots, ports, asked_by=about.triggered_by.who, again=again)
 
-    with notifying(folder, spec.rollout.notify) as told:
+    with notifying(serving.rollouts, folder, spec.rollout.notify) as told:
         ports = rollout_ports(chosen, workspace.repository, workspace.settings.git, folder, told, checks)
         try:
             ended = drive(ports, act)
@@ -325,9 +353,8 @@ def _roll_out(
         except BaseException:  # Ctrl-C, SIGTERM, or Prefect's signal for a cancelled run
             # Nobody watches the candidate any more: its users go back before this process ends.
             tell("Interrupted: bringing the users back to stable.")
-            journal.FileJournal(folder).ask(
-                Request(Ask.ABORT, f"{about.triggered_by.who} (interrupt)", time.time())
-            )
+            interrupt = Request(Ask.ABORT, f"{about.triggered_by.who} (interrupt)", time.time())
+            serving.rollouts.ask(folder, interrupt)
             drive(ports, act)
             raise
         # What Git says runs, and only then the route is Git's again: an older commit would move the users.

@@ -7,25 +7,21 @@ errors. Should the service end meanwhile, the delivery drives the rollout from w
 
 from __future__ import annotations
 
-import fcntl
 import json
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from coalmine import errors
-from coalmine.durable import replace_json
-from coalmine.errors import AlreadyRunning, CoalmineError
-from coalmine.registry.locks import exclusive
+from coalmine.audit.rollouts import Rollouts
+from coalmine.audit.runner_lock import RunnerLock
+from coalmine.errors import AlreadyRunning, CoalmineError, Unavailable
 from coalmine.rollout.runner import Ports
 from coalmine.rollout.state import RolloutState
-from coalmine.settings import STATE
 
 LOOK_EVERY_S = 0.3
-# Another command may be looking at the lock at the very moment at which the service starts.
-_LOOKING_TAKES_S = 1.0
+LOST_SIGHT_FOR_S = 600.0  # of a rollout on a cluster that does not answer; it goes on without who follows it
 TROUBLE = "trouble.json"
 
 Act = Callable[[Ports], RolloutState]
@@ -37,40 +33,11 @@ def alone(ports: Ports, act: Act) -> RolloutState:
     return act(ports)
 
 
-class RunnerLock:
-    """The right to be the runner service of an environment; the kernel gives it back when its holder dies."""
-
-    def __init__(self, top: Path, environment: str) -> None:
-        self._environment = environment
-        self._path = top / STATE / "locks" / f"runner-{environment}"
-
-    def held(self, who: str) -> AbstractContextManager[None]:
-        """
-        Raises:
-            AlreadyRunning: another process is the service; names it.
-        """
-        what = f"The runner service of {self._environment}"
-        return exclusive(self._path, what, who, wait_s=_LOOKING_TAKES_S)
-
-    def is_held(self) -> bool:
-        """Whether a runner service is alive."""
-        try:
-            with self._path.open("rb") as file:
-                # Shared: those who look do not refuse one another.
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        return False
-
-
-def driving(top: Path, environment: str, folder: Path) -> Drive:
+def driving(rollouts: Rollouts, folder: Path) -> Drive:
     """How a delivery drives the rollout whose journal is `folder`."""
-    lock = RunnerLock(top, environment)
-    if not lock.is_held():
+    if not rollouts.runner.is_held():
         return alone
-    return lambda ports, act: _followed(lock, folder, ports, act)
+    return lambda ports, act: _followed(rollouts.runner, folder, ports, act)
 
 
 def _followed(lock: RunnerLock, folder: Path, ports: Ports, act: Act) -> RolloutState:
@@ -79,15 +46,22 @@ def _followed(lock: RunnerLock, folder: Path, ports: Ports, act: Act) -> Rollout
     Raises:
         CoalmineError: what the service met since this was called, as if it had happened here.
     """
-    since_s = time.time()
+    since_s = seen_s = time.time()
     while True:
-        saved = ports.journal.load()
+        try:
+            saved, service_is_there = ports.journal.load(), lock.is_held()
+            seen_s = time.time()
+        except Unavailable:
+            if time.time() - seen_s > LOST_SIGHT_FOR_S:
+                raise
+            ports.clock.sleep(LOOK_EVERY_S)
+            continue
         if saved is not None and (state := RolloutState.from_json(saved["state"])).phase.ended:
             return state
         trouble = read_trouble(folder)
         if trouble is not None and trouble.at_s >= since_s:
             raise trouble.as_error()
-        if not lock.is_held():
+        if not service_is_there:
             try:
                 return act(ports)
             except AlreadyRunning:
@@ -112,9 +86,9 @@ class Trouble:
         return error
 
 
-def write_trouble(folder: Path, trouble: Trouble) -> None:
+def write_trouble(rollouts: Rollouts, folder: Path, trouble: Trouble) -> None:
     """Beside the journal, for whoever follows the rollout; replaced by the next, never taken away."""
-    replace_json(folder / TROUBLE, asdict(trouble))
+    rollouts.leave(folder, TROUBLE, json.dumps(asdict(trouble)))
 
 
 def read_trouble(folder: Path) -> Trouble | None:

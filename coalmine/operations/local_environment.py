@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from coalmine.audit.rollouts import LocalRollouts, Rollouts
 from coalmine.errors import Unsupported
 from coalmine.local.stack import LocalStack
 from coalmine.operations.champion import Release
@@ -35,6 +36,10 @@ class LocalEnvironment(ServingEnvironment):
     @property
     def address(self) -> str:
         return self.stack.address
+
+    @property
+    def rollouts(self) -> Rollouts:
+        return LocalRollouts(self._workspace.top, self.name)
 
     def up(self) -> None:
         self.stack.up()

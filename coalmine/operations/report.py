@@ -1,4 +1,4 @@
-"""The page of a rollout, from its journal on this machine."""
+"""The page of a rollout, from its journal."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from coalmine.audit.record import closing_commit
 from coalmine.audit.report import Commits, write_report
 from coalmine.errors import NotFound
 from coalmine.operations.champion import release
+from coalmine.operations.environments import open_environment
 from coalmine.operations.workspace import Workspace
 
 
 def newest_report(workspace: Workspace, model: str, environment: str) -> Path:
     """
     Raises:
-        NotFound: no rollout of `model` began on this machine.
+        NotFound: this machine knows of no rollout of `model`.
     """
-    folders = journal.rollouts(workspace.top, environment, model)
+    rollouts = open_environment(workspace, environment).rollouts
+    rollouts.refresh(model)
+    folders = rollouts.folders(model)
     if not folders:
         raise NotFound(f"No rollout of {model} in {environment} began on this machine.")
     return page_of(workspace, folders[-1])

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from coalmine.audit.attribution import to_trailer
 from coalmine.durable import replace_text
-from coalmine.errors import Conflict, NotFound, RemoteUnavailable, ServerUnavailable
+from coalmine.errors import Conflict, NotFound, PushRejected, RemoteUnavailable, ServerUnavailable
 from coalmine.manifest import Trigger
 from coalmine.operations.champion import release
 from coalmine.operations.environments import open_environment
@@ -58,6 +59,8 @@ def roll_back(
     spec = load_model_spec(workspace.top, model)
     serving = open_environment(workspace, environment)
     workspace.require_record()
+    with suppress(RemoteUnavailable, PushRejected):  # to go back waits for no Git remote
+        serving.rollouts.catch_up()
     slots = serving.slots(model)
     if slots.stable is None or slots.stable_release is None:
         raise NotFound(f"{model} serves nobody in {environment}: there is nothing to go back from")

@@ -11,15 +11,15 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from time import time
 
-from coalmine.audit import journal
-from coalmine.errors import AlreadyRunning, CoalmineError
+from coalmine import errors
+from coalmine.errors import AlreadyRunning, CoalmineError, Unavailable
 from coalmine.manifest import Trigger
 from coalmine.operations.deliver import resume
-from coalmine.operations.driving import Act, RunnerLock, Trouble, write_trouble
+from coalmine.operations.driving import Act, Trouble, write_trouble
 from coalmine.operations.environments import open_environment
 from coalmine.operations.runner_metrics import RunnerMetrics, served
 from coalmine.operations.unfinished import Waiting
@@ -56,7 +56,7 @@ def serve(
     waiting = Waiting(workspace, serving)
     fleet = Fleet(find=waiting.models, drive=service.drive, failed=service.failed)
     with (
-        RunnerLock(workspace.top, environment).held(trigger.who),
+        serving.rollouts.runner.held(trigger.who),
         served(metrics, metrics_port),
         _asked_to_end() as ending,
     ):
@@ -103,9 +103,17 @@ class _Service:
     def failed(self, model: str, error: Exception, again_in_s: float) -> None:
         self._metrics.restarting(error)
         self._tell(f"The rollout of {model} cannot be driven, again in {again_in_s:g} s: {_words(error)}")
-        folders = journal.rollouts(self._workspace.top, self._environment, model)
+        rollouts = open_environment(self._workspace, self._environment).rollouts
+        folders = rollouts.folders(model)
         if folders:
-            write_trouble(folders[-1], Trouble(type(error).__name__, _words(error), time()))
+            with suppress(Unavailable):  # the service's log has it too
+                write_trouble(rollouts, folders[-1], Trouble(_kind(error), _words(error), time()))
+
+
+def _kind(error: Exception) -> str:
+    """The most special of the types in `coalmine.errors`: adapters have some of their own."""
+    known = (each.__name__ for each in type(error).__mro__ if each.__module__ == errors.__name__)
+    return next(known, type(error).__name__)
 
 
 def _words(error: Exception) -> str:

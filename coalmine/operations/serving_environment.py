@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 from coalmine.audit.about import About
+from coalmine.audit.rollouts import Rollouts
 from coalmine.checks.webhook import AskedAbout
 from coalmine.errors import NotFound
 from coalmine.operations.champion import Release
@@ -36,6 +37,11 @@ class ServingEnvironment(ABC):
     @abstractmethod
     def address(self) -> str:
         """Where the users' requests come in."""
+
+    @property
+    @abstractmethod
+    def rollouts(self) -> Rollouts:
+        """Its rollouts, whoever drives them."""
 
     @abstractmethod
     def up(self) -> None:

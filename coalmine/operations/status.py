@@ -73,15 +73,18 @@ def _model_status(workspace: Workspace, serving: ServingEnvironment, model: str)
         ready_to_go_back_to=back.version if back is not None and slots.candidate is None else None,
         weights=weights,
         servers=_servers(serving, model),
-        rollout=_rollout(workspace, slots),
+        rollout=_rollout(workspace, serving, slots),
         trouble=trouble,
-        undelivered=_undelivered(workspace, serving.name, model),
+        undelivered=_undelivered(serving, model),
     )
 
 
-def _undelivered(workspace: Workspace, environment: str, model: str) -> tuple[str, ...]:
-    folders = journal.rollouts(workspace.top, environment, model)
-    return tuple(undelivered(folders[-1])) if folders else ()
+def _undelivered(serving: ServingEnvironment, model: str) -> tuple[str, ...]:
+    folders = serving.rollouts.folders(model)
+    try:
+        return tuple(undelivered(serving.rollouts.notices(folders[-1]).read())) if folders else ()
+    except Unavailable:
+        return ()  # `trouble` has the words
 
 
 def _weights(
@@ -107,10 +110,14 @@ def _servers(serving: ServingEnvironment, model: str) -> dict[str, str]:
         return {}  # `trouble` has the words
 
 
-def _rollout(workspace: Workspace, slots: Slots) -> RolloutStatus | None:
-    folder = unfinished_rollout(workspace, slots)
-    if folder is None:
-        return None
+def _rollout(workspace: Workspace, serving: ServingEnvironment, slots: Slots) -> RolloutStatus | None:
+    try:
+        folder = unfinished_rollout(workspace, serving, slots)
+        if folder is None:
+            return None
+        is_driven = serving.rollouts.is_driven(folder)
+    except Unavailable:
+        return None  # `trouble` has the words
     events = journal.read_events(folder)
     newest = events[-1] if events else None
     about, stands = journal.read_about(folder), standing(events)
@@ -119,7 +126,7 @@ def _rollout(workspace: Workspace, slots: Slots) -> RolloutStatus | None:
         about.candidate,
         newest.weight_percent if newest else 0,
         newest,
-        journal.is_driven(folder),
+        is_driven,
         stands.situation,
         stands.sentence,
         next_steps(about, stands.situation),

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 
-from coalmine.audit import journal
 from coalmine.errors import NotFound
 from coalmine.manifest import Trigger
 from coalmine.operations.deliver import Delivered, resume
-from coalmine.operations.driving import RunnerLock
 from coalmine.operations.environments import open_environment
 from coalmine.operations.unfinished import unfinished_rollout
 from coalmine.operations.workspace import Tell, Workspace
@@ -27,11 +25,13 @@ def steer(
         NotFound: no such model or environment, or no rollout of `model` is under way in `environment`.
     """
     load_model_spec(workspace.top, model)
-    folder = unfinished_rollout(workspace, open_environment(workspace, environment).slots(model))
+    serving = open_environment(workspace, environment)
+    rollouts = serving.rollouts
+    folder = unfinished_rollout(workspace, serving, serving.slots(model))
     if folder is None:
         raise NotFound(f"No rollout of {model} is under way in {environment}.")
-    journal.FileJournal(folder).ask(Request(ask, trigger.who, time.time()))
-    if journal.is_driven(folder) or RunnerLock(workspace.top, environment).is_held():
+    rollouts.ask(folder, Request(ask, trigger.who, time.time()))
+    if rollouts.is_driven(folder) or rollouts.runner.is_held():
         tell(f"Asked the rollout of {model} to {ask}.")
         return None
     tell(f"The runner of this rollout is gone: it goes on from here, with your {ask}.")

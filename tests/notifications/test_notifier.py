@@ -13,14 +13,16 @@ from typing import Any
 
 import pytest
 
-from coalmine.audit.journal import begin
+from coalmine.audit.journal import FileJournal, begin
+from coalmine.audit.lines import FileLines
+from coalmine.audit.rollouts import NOTICES
 from coalmine.errors import InputError
 from coalmine.notifications import notifier as module
 from coalmine.notifications.formats import Format
 from coalmine.notifications.hooks import Hook
 from coalmine.notifications.notices import Told
-from coalmine.notifications.notifier import NotDelivered, Notifier, NotifyingJournal, post_json
-from coalmine.notifications.sent import SENT, undelivered
+from coalmine.notifications.notifier import Audience, NotDelivered, Notifier, NotifyingJournal, post_json
+from coalmine.notifications.sent import undelivered as undelivered_in
 from coalmine.rollout.events import Event, EventKind
 from tests.audit.fake_rollouts import FakeRollout
 
@@ -51,10 +53,19 @@ class Inbox:
         return [body["told"] for body in self.bodies]
 
 
+def journal_of(folder: Path, notifier: Notifier, *hooks: Hook) -> NotifyingJournal:
+    audience = Audience(folder, hooks, FileLines(folder / NOTICES))
+    return NotifyingJournal(FileJournal(folder), notifier, audience)
+
+
+def undelivered(folder: Path) -> list[str]:
+    return undelivered_in(FileLines(folder / NOTICES).read())
+
+
 def run(folder: Path, post: Callable[[str, Any], None], *kinds: EventKind, hook: Hook = HOOK) -> None:
     """A runner that tells the rollout's events from the first on, as after a kill, and ends."""
     notifier = Notifier(post)
-    journal = NotifyingJournal(folder, notifier, [hook])
+    journal = journal_of(folder, notifier, hook)
     for number, kind in enumerate(kinds):
         journal.append_event(Event(number, 1000.0 + number, kind, "So it is.", 5).to_json())
     notifier.close()
@@ -77,8 +88,8 @@ def test_a_runner_killed_while_sending_sends_none_twice_and_status_says_what_may
 ) -> None:
     folder = rollout(tmp_path)
     run(folder, Inbox(), K.STARTED)
-    lines = (folder / SENT).read_text().splitlines()
-    (folder / SENT).write_text(lines[0] + "\n")  # killed before it knew
+    lines = (folder / NOTICES).read_text().splitlines()
+    (folder / NOTICES).write_text(lines[0] + "\n")  # killed before it knew
     inbox = Inbox()
     run(folder, inbox, K.STARTED)
     assert inbox.told == []
@@ -124,7 +135,7 @@ def test_an_address_that_hangs_holds_up_neither_the_rollout_nor_another_address(
         told.set() if "quick" in url else released.wait(10)
 
     notifier = Notifier(post)
-    journal = NotifyingJournal(folder, notifier, [hangs, quick])
+    journal = journal_of(folder, notifier, hangs, quick)
     journal.append_event(Event(0, 1.0, K.STARTED, "Started.", 0).to_json())
     assert told.wait(5)
     assert not released.is_set()
@@ -142,7 +153,7 @@ def test_an_address_from_the_environment_stays_out_of_logs_and_of_the_record(
     monkeypatch.setenv("PAGER", "http://127.0.0.1:9/services/T0SECRET")
     monkeypatch.setattr(module, "TIMEOUT_S", 1.0)
     run(folder, post_json, K.STARTED, hook=hook)
-    told = (folder / SENT).read_text() + caplog.text
+    told = (folder / NOTICES).read_text() + caplog.text
     assert "was not delivered" in caplog.text
     assert "SECRET" not in told
     assert "slack webhook $PAGER" in told

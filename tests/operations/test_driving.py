@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from coalmine.audit.rollouts import LocalRollouts
+from coalmine.audit.runner_lock import RunnerLock
 from coalmine.errors import AlreadyRunning, CoalmineError, PushRejected
-from coalmine.operations.driving import RunnerLock, Trouble, alone, driving, write_trouble
+from coalmine.operations.driving import Trouble, alone, driving, write_trouble
 from coalmine.rollout.runner import Ports
 from coalmine.rollout.state import Phase, RolloutState
 from coalmine.slots import Slot
@@ -24,19 +26,26 @@ def never(_: Ports) -> RolloutState:
 
 
 @pytest.fixture
-def lock(tmp_path: Path) -> RunnerLock:
-    return RunnerLock(tmp_path, "local")
+def rollouts(tmp_path: Path) -> LocalRollouts:
+    return LocalRollouts(tmp_path, "local")
 
 
-def test_without_a_service_a_delivery_drives_its_rollout_itself(tmp_path: Path, lock: RunnerLock) -> None:
+@pytest.fixture
+def lock(rollouts: LocalRollouts) -> RunnerLock:
+    return rollouts.runner
+
+
+def test_without_a_service_a_delivery_drives_its_rollout_itself(
+    tmp_path: Path, rollouts: LocalRollouts, lock: RunnerLock
+) -> None:
     assert not lock.is_held()
-    assert driving(tmp_path, "local", tmp_path) is alone
+    assert driving(rollouts, tmp_path) is alone
     with lock.held("Kim"):
         assert lock.is_held()
         with pytest.raises(AlreadyRunning, match="The runner service of local is already running: process"):
             lock.held("Ada").__enter__()
     assert not lock.is_held()
-    assert driving(tmp_path, "local", tmp_path) is alone
+    assert driving(rollouts, tmp_path) is alone
 
 
 def test_those_who_look_whether_a_service_is_there_refuse_nobody(lock: RunnerLock) -> None:
@@ -48,7 +57,7 @@ def test_those_who_look_whether_a_service_is_there_refuse_nobody(lock: RunnerLoc
             pass
 
 
-def test_a_delivery_follows_to_the_end(tmp_path: Path, lock: RunnerLock) -> None:
+def test_a_delivery_follows_to_the_end(tmp_path: Path, rollouts: LocalRollouts, lock: RunnerLock) -> None:
     world = World()
     world.journal.state = {"state": UNDER_WAY.to_json()}
 
@@ -57,7 +66,7 @@ def test_a_delivery_follows_to_the_end(tmp_path: Path, lock: RunnerLock) -> None
 
     world.at(60, end)
     with lock.held("Kim"):
-        assert driving(tmp_path, "local", tmp_path)(world.ports(), never) == ENDED
+        assert driving(rollouts, tmp_path)(world.ports(), never) == ENDED
     assert world.now >= 1_000_060
 
 
@@ -65,18 +74,20 @@ def test_a_delivery_follows_to_the_end(tmp_path: Path, lock: RunnerLock) -> None
     ("kind", "expected"), [("PushRejected", PushRejected), ("ZeroDivisionError", CoalmineError)]
 )
 def test_what_the_service_meets_is_raised_here_unless_it_is_old_news(
-    tmp_path: Path, lock: RunnerLock, kind: str, expected: type[CoalmineError]
+    tmp_path: Path, rollouts: LocalRollouts, lock: RunnerLock, kind: str, expected: type[CoalmineError]
 ) -> None:
     world = World()
-    write_trouble(tmp_path, Trouble(kind, "an older one", time.time() - 60))
-    world.at(10, lambda: write_trouble(tmp_path, Trouble(kind, "it went wrong", time.time())))
+    write_trouble(rollouts, tmp_path, Trouble(kind, "an older one", time.time() - 60))
+    world.at(10, lambda: write_trouble(rollouts, tmp_path, Trouble(kind, "it went wrong", time.time())))
     with lock.held("Kim"), pytest.raises(expected, match="it went wrong") as raised:
-        driving(tmp_path, "local", tmp_path)(world.ports(), never)
+        driving(rollouts, tmp_path)(world.ports(), never)
     assert raised.type is expected
     assert world.now >= 1_000_010
 
 
-def test_a_delivery_goes_on_by_itself_when_the_service_is_gone(tmp_path: Path, lock: RunnerLock) -> None:
+def test_a_delivery_goes_on_by_itself_when_the_service_is_gone(
+    tmp_path: Path, rollouts: LocalRollouts, lock: RunnerLock
+) -> None:
     world = World()
     held = lock.held("Kim")
     held.__enter__()
@@ -88,5 +99,5 @@ def test_a_delivery_goes_on_by_itself_when_the_service_is_gone(tmp_path: Path, l
             raise error
         return ENDED
 
-    assert driving(tmp_path, "local", tmp_path)(world.ports(), act) == ENDED
+    assert driving(rollouts, tmp_path)(world.ports(), act) == ENDED
     assert world.now >= 1_000_030

@@ -55,8 +55,12 @@ def put_into_git(workspace: Workspace, slots: Slots) -> None:
         subprocess.run(["git", *words], cwd=workspace.top, check=True)
 
 
+def serving(workspace: Workspace) -> LocalEnvironment:
+    return LocalEnvironment(workspace, RUNNING.environment)
+
+
 def waiting(workspace: Workspace) -> Waiting:
-    return Waiting(workspace, LocalEnvironment(workspace, RUNNING.environment))
+    return Waiting(workspace, serving(workspace))
 
 
 NOBODY: frozenset[str] = frozenset()
@@ -91,17 +95,21 @@ def test_a_journal_that_cannot_be_read_hides_no_other_model_and_is_for_its_drive
 
 def test_a_candidate_in_git_is_open_as_soon_as_its_journal_began(workspace: Workspace) -> None:
     folder = begin(workspace.top, RUNNING.about)
-    assert open_rollout(workspace, UNDER_WAY) == unfinished_rollout(workspace, UNDER_WAY) == folder
+    assert (
+        open_rollout(serving(workspace), UNDER_WAY)
+        == unfinished_rollout(workspace, serving(workspace), UNDER_WAY)
+        == folder
+    )
 
 
 def test_a_candidate_that_began_on_another_machine_has_no_journal_here(workspace: Workspace) -> None:
     begin(workspace.top, FakeRollout(version="0.9.0").about)
-    assert unfinished_rollout(workspace, UNDER_WAY) is None
+    assert unfinished_rollout(workspace, serving(workspace), UNDER_WAY) is None
 
 
 def test_a_rollout_that_ended_elsewhere_is_over_here_too(workspace: Workspace) -> None:
     write_rollout(workspace.top, RUNNING)
-    assert unfinished_rollout(workspace, AT_REST) is None
+    assert unfinished_rollout(workspace, serving(workspace), AT_REST) is None
 
 
 @pytest.mark.parametrize("decision", ["promoted", "rejected"])
@@ -110,10 +118,14 @@ def test_a_closing_commit_without_an_end_in_the_journal_is_to_be_finished(
 ) -> None:
     folder = write_rollout(workspace.top, RUNNING)
     close(workspace, decision)
-    assert half_recorded_rollout(workspace, AT_REST) == unfinished_rollout(workspace, AT_REST) == folder
+    assert (
+        half_recorded_rollout(workspace, serving(workspace), AT_REST)
+        == unfinished_rollout(workspace, serving(workspace), AT_REST)
+        == folder
+    )
 
 
 def test_the_handing_over_is_no_closing_commit(workspace: Workspace) -> None:
     write_rollout(workspace.top, RUNNING)
     close(workspace, "candidate")
-    assert half_recorded_rollout(workspace, AT_REST) is None
+    assert half_recorded_rollout(workspace, serving(workspace), AT_REST) is None

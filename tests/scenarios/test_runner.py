@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from coalmine.audit.journal import FileJournal
+from coalmine.audit.runner_lock import FileRunnerLock
 from coalmine.cli import ROLLED_BACK
 from coalmine.errors import Conflict
-from coalmine.operations.driving import RunnerLock
 from coalmine.rollout.ports import Ask, Request
 from tests.local.harness import eventually
 from tests.ports import reserved_port
@@ -28,7 +28,7 @@ def running(work: Workplace, *options: str) -> Iterator[subprocess.Popen[str]]:
     """A runner service, ended by SIGTERM when the block ends, unless the block ended it."""
     process = work.start("runner", *options)
     try:
-        eventually(RunnerLock(work.top, "local").is_held, "the runner is there")
+        eventually(FileRunnerLock(work.top, "local").is_held, "the runner is there")
         yield process
     finally:
         if process.returncode is None:

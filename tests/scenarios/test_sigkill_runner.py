@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from coalmine.audit import journal
-from coalmine.operations.driving import RunnerLock
+from coalmine.audit.runner_lock import FileRunnerLock
 from coalmine.slots import Slot
 from tests.local.harness import eventually
 from tests.scenarios.lending import LOANS
@@ -98,7 +98,7 @@ class _Kills:
     def __init__(self, work: Workplace, chance: random.Random) -> None:
         self._work = work
         self._chance = chance
-        self._lock = RunnerLock(work.top, "local")
+        self._lock = FileRunnerLock(work.top, "local")
         self._runner: subprocess.Popen[str] | None = None
         self.done = 0
 
