@@ -16,6 +16,7 @@ how to mend it. A failed gate is a verdict, not an error.
     │   ├── RouterUnavailable
     │   ├── TelemetryUnavailable
     │   ├── ReconcilerUnavailable
+    │   ├── JournalUnavailable     where a rollout's state lies
     │   ├── RemoteUnavailable      the Git or DVC remote
     │   └── ServerUnavailable      a model server that died, or is not ready in time
     ├── Conflict                 somebody else is at it: look before you run again   exit 5
@@ -75,6 +76,10 @@ class TelemetryUnavailable(Unavailable):
 
 
 class ReconcilerUnavailable(Unavailable):
+    pass
+
+
+class JournalUnavailable(Unavailable):
     pass
 
 

@@ -204,23 +204,40 @@ class Journal(Protocol):
 
         Raises:
             AlreadyRunning: names the holder.
+            Unavailable: safe to retry.
         """
 
     def load(self) -> dict[str, Any] | None:
         """The last saved state, None before the first."""
 
     def save(self, state: Mapping[str, object]) -> None:
-        """Durably, before anything is done about it."""
+        """Durably, before anything is done about it. Its `outbox` holds the events and ticks that are
+        appended next: a runner that goes on from it appends them again.
+
+        Raises:
+            AlreadyRunning: the lease is another runner's by now; nothing was saved.
+            JournalUnavailable: nobody can say whether it was saved. It holds for the runner that has the
+                lease that it was not, and it may save another state in its place.
+        """
 
     def append_event(self, event: Mapping[str, object]) -> None:
-        """One line of the rollout's story, never twice (same `sequence`)."""
+        """One line of the rollout's story, never twice (same `sequence`).
+
+        Raises:
+            AlreadyRunning: as `save`.
+        """
 
     def append_tick(self, tick: Mapping[str, object]) -> None:
         """All that was seen in one tick, with which every decision can be recomputed; never twice (same
-        `sequence`)."""
+        `sequence`).
+
+        Raises:
+            AlreadyRunning: as `save`.
+        """
 
     def take_requests(self) -> Sequence[Request]:
-        """What people asked since the last call, oldest first."""
+        """What people asked and no saved state holds yet, oldest first: each at least once. Once a state is
+        saved, it holds what the call before returned."""
 
 
 class Record(Protocol):

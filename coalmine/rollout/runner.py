@@ -6,11 +6,12 @@ intent: a runner that starts where another one died makes the saved state true a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from coalmine.errors import (
+    JournalUnavailable,
     ReconcilerUnavailable,
     RemoteUnavailable,
     RouteConflict,
@@ -66,17 +67,14 @@ def run(plan: Plan, slots: Slots, ports: Ports, *, asked_by: str = "", again: bo
         ReconcilerUnavailable: the slots could not be handed over at the start.
         RemoteUnavailable: the users are where they should be, but the closing commit could not
             be pushed within the plan's no-data budget; run again to finish.
+        JournalUnavailable: no state could be saved for as long, so that nobody was moved; run again.
     """
     plan.require(ports.router.supports(), type(ports.router).__name__)
     with ports.journal.lease():
         state = _resume_or_begin(plan, slots, ports, asked_by, again)
         if not state.phase.ended:
             ports.reconciler.reconcile(slots)
-        while not state.phase.ended:
-            state = step(plan, state, ports)
-            if not state.phase.ended:
-                ports.clock.sleep(plan.poll_s)
-        return state
+        return _to_the_end(plan, state, ports, step)
 
 
 def finish_record(plan: Plan, ports: Ports) -> RolloutState:
@@ -89,12 +87,7 @@ def finish_record(plan: Plan, ports: Ports) -> RolloutState:
     with ports.journal.lease():
         saved = ports.journal.load()
         assert saved is not None
-        state = _resumed(plan, saved, ports)
-        while not state.phase.ended:
-            state = _close(plan, state, ports)
-            if not state.phase.ended:
-                ports.clock.sleep(plan.poll_s)
-        return state
+        return _to_the_end(plan, _resumed(plan, saved, ports), ports, _close)
 
 
 def step(plan: Plan, state: RolloutState, ports: Ports) -> RolloutState:
@@ -105,6 +98,38 @@ def step(plan: Plan, state: RolloutState, ports: Ports) -> RolloutState:
     if state.phase in (Phase.PROMOTING, Phase.ROLLING_BACK) and there:
         return _close(plan, state, ports)
     return state
+
+
+def _to_the_end(
+    plan: Plan,
+    state: RolloutState,
+    ports: Ports,
+    tick: Callable[[Plan, RolloutState, Ports], RolloutState],
+) -> RolloutState:
+    """`tick` until the rollout has ended. One that cannot be saved has not happened: the users stay, and
+    the next one looks anew, for as long as the plan does without measurements."""
+    unsaved_since_s: float | None = None
+    while not state.phase.ended:
+        try:
+            state = tick(plan, state, ports)
+            unsaved_since_s = None
+        except JournalUnavailable:
+            now_s = ports.clock.now_s()
+            unsaved_since_s = unsaved_since_s or now_s
+            if now_s - unsaved_since_s > plan.rollout.no_data_budget_s:
+                raise
+            state = _last_saved(ports.journal)
+        if not state.phase.ended:
+            ports.clock.sleep(plan.poll_s)
+    return state
+
+
+def _last_saved(journal: Journal) -> RolloutState:
+    """Of a tick that saved twice, the first may be saved, done and told."""
+    saved = journal.load()
+    assert saved is not None
+    _tell(saved["outbox"], journal)
+    return RolloutState.from_json(saved["state"])
 
 
 def _resume_or_begin(plan: Plan, slots: Slots, ports: Ports, asked_by: str, again: bool) -> RolloutState:

@@ -59,5 +59,5 @@ class _Watched:
 
 class _WatchedJournal(_Watched):
     def save(self, state: Mapping[str, Any]) -> None:
-        cast(Journal, self._port).save(state)
+        self.__getattr__("save")(state)
         self._watch.saved(Phase(state["state"]["phase"]))

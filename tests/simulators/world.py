@@ -301,7 +301,7 @@ class MemoryJournal:
     ticks: list[Mapping[str, Any]] = field(default_factory=list)
     asked: list[Request] = field(default_factory=list)
     held: bool = False
-    taken: int = 0  # of `asked`, known to be acted on
+    taken: int = 0  # of `asked`, in the saved state
     given: int = 0  # of `asked`, given to the runner that holds the lease
 
     @contextmanager
@@ -320,6 +320,7 @@ class MemoryJournal:
 
     def save(self, state: Mapping[str, object]) -> None:
         self.state = dict(state)
+        self.taken = self.given
 
     def append_event(self, event: Mapping[str, Any]) -> None:
         if event["sequence"] not in [told["sequence"] for told in self.events]:
@@ -334,7 +335,7 @@ class MemoryJournal:
         return [tick["poll"] for tick in self.ticks if "poll" in tick]
 
     def take_requests(self) -> Sequence[Request]:
-        self.taken, self.given = self.given, len(self.asked)
+        self.given = len(self.asked)
         return self.asked[self.taken :]
 
     def story(self) -> list[str]:
