@@ -158,7 +158,7 @@ def test_the_lock_fulfils_pyproject() -> None:
 
 
 def test_make_alone_lists_every_command() -> None:
-    rules = re.findall(r"^([a-z]+):", (TOP / "Makefile").read_text(), re.MULTILINE)
+    rules = re.findall(r"^([a-z-]+):", (TOP / "Makefile").read_text(), re.MULTILINE)
     shown = subprocess.run(
         ["make", "--no-print-directory"], cwd=TOP, capture_output=True, text=True, check=True
     )
@@ -168,8 +168,8 @@ def test_make_alone_lists_every_command() -> None:
 @pytest.mark.parametrize("paper", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
 def test_papers_name_commands_and_files_that_exist(paper: str) -> None:
     text = (TOP / paper).read_text()
-    rules = set(re.findall(r"^([a-z]+):", (TOP / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"(?:^ {4}|`)make ([a-z]+)", text, re.MULTILINE)) <= rules
+    rules = set(re.findall(r"^([a-z-]+):", (TOP / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:^ {4}|`)make ([a-z-]+)", text, re.MULTILINE)) <= rules
     linked = [target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target]
     assert [target for target in linked if not (TOP / target).exists()] == []
 
