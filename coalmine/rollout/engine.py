@@ -261,7 +261,7 @@ def _judge(plan: Plan, decision: Decision, poll: Poll, now_s: float) -> Decision
         return _within_budgets(plan, _proving_nothing(decision, now_s), now_s)
     if unseen:
         # At a small weight of thin traffic many polls are empty: that is no news yet.
-        quiet = now_s - _late_s(decision.state) - decision.state.measured_at_s >= QUIET_S
+        quiet = _seen_until_s(decision.state, now_s) - decision.state.measured_at_s >= QUIET_S
         why = "No requests reach the candidate." if quiet else decision.state.held
         return _within_budgets(plan, decision.holding(why, now_s), now_s)
     if judged.verdict is Verdict.ERROR:
@@ -279,9 +279,10 @@ def _judge(plan: Plan, decision: Decision, poll: Poll, now_s: float) -> Decision
     return enter(plan, decision, state.stage + 1, now_s)
 
 
-def _late_s(state: RolloutState) -> float:
-    """What has happened since so many seconds ago is not counted yet."""
-    return 0.0 if state.base is None else state.base.late_s
+def _seen_until_s(state: RolloutState, now_s: float) -> float:
+    """What has happened since then is not counted yet."""
+    base = state.base
+    return now_s if base is None or base.late_s == 0 else base.at_s - base.late_s
 
 
 def _is_sick(stable: ArmCounts) -> bool:
@@ -315,7 +316,7 @@ def _baking(plan: Plan, decision: Decision, now_s: float) -> Decision:
     deciding = [reading for reading in measured.gates if not reading.dry_run]
     calm = all(reading.log_e_roll_back < math.log(SUSPICION_E) for reading in deciding)
     checked = all(r.by_evidence or not r.asked or r.verdict is Verdict.PASS for r in deciding)
-    baked_s = now_s - _late_s(state) - state.entered_at_s
+    baked_s = _seen_until_s(state, now_s) - state.entered_at_s
     if baked_s >= plan.rollout.bake_s and calm and checked:
         return promote(decision, "every gate passed, and the bake", now_s)
     return _within_budgets(plan, decision, now_s)

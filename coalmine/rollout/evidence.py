@@ -65,8 +65,8 @@ class Reading:
     arm while requests are mirrored, copies included, whoever saw the answer; None where the proxy
     cannot tell. `answers` lacks an arm whose servers could not be read; `missing` says why it or
     `pairs` is, and what else nobody counts, in sentences for people.
-    `late_s`: the oldest of these counts was taken so many seconds before `at_s`, and each at a moment of its
-    own since. 0 where one proxy counts for both arms and is asked itself.
+    `late_s`: the newest of these counts was taken at `at_s`, and the oldest so many seconds before. 0 where
+    one proxy counts for both arms and is asked itself.
     """
 
     at_s: float

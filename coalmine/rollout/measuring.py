@@ -51,8 +51,14 @@ def _is_drawn(plan: Plan, state: RolloutState) -> bool:
 
 
 def _late_s(before: Reading, after: Reading) -> float:
-    """How late the counts between the two were counted, at most."""
+    """For how long the counts between the two are of one arm and not yet, or no longer, of the other."""
     return before.late_s + after.late_s
+
+
+def _begins_before(state: RolloutState) -> bool:
+    """Whether some of the requests since the base may have come before the stage's weight was set."""
+    assert state.base is not None
+    return state.base.late_s > 0 and state.base.at_s - state.base.late_s < state.entered_at_s
 
 
 def measure(plan: Plan, decision: Decision, seen: Observation, poll: Poll, now_s: float) -> Decision:
@@ -113,7 +119,7 @@ def _readings(plan: Plan, gates: tuple[Gate, ...], asked: frozenset[str]) -> tup
 
 def _routed(plan: Plan, state: RolloutState, seen: Observation, poll: Poll, now_s: float) -> RolloutState:
     """The stage's requests by arm so far, and since when they have not come by its weight."""
-    if not _is_drawn(plan, state) or not 0 < poll.weight < 1:
+    if not _is_drawn(plan, state) or not 0 < poll.weight < 1 or _begins_before(state):
         return state
     assert isinstance(seen.reading, Reading)
     assert state.base is not None
@@ -131,10 +137,10 @@ def _routed(plan: Plan, state: RolloutState, seen: Observation, poll: Poll, now_
 def is_skewed(routed: Routed, weight: float, late_s: float) -> bool:
     """Whether the requests counted at `weight` cannot have come by it.
 
-    late_s: the longest from a request to its being counted. One counts when it ends, and ends with the
-        model's timeout at the latest; late telemetry counts it later, and counts at the stage's beginning
-        what came by the weight before. So many may be missing on either arm at any moment, without
-        anything being wrong with the routing.
+    late_s: the longest by which the counts of an arm may lag behind those of the other. A request counts
+        when it ends, and ends with the model's timeout at the latest; arms that are counted at two moments
+        lag by what lies between. So many may be missing on either arm at any moment, without anything
+        being wrong with the routing.
     """
     candidate, stable = float(routed.candidate), float(routed.stable)
     if routed.seconds <= 0:

@@ -69,10 +69,9 @@ class Lives:
         for counted in self._lives.values():
             counted.told_s = counted.at_s
 
-    def told_since_s(self, now_s: float) -> float:
-        """How old the oldest counts are that were told of a pod that is there."""
-        told = (self._lives[life].told_s for life in self._present)
-        return max((now_s - at_s for at_s in told if math.isfinite(at_s)), default=0.0)
+    def scrapes(self) -> list[float]:
+        """When each pod that is there was last scraped, by the clock of Prometheus."""
+        return [self._lives[life].at_s for life in self._present]
 
     def has_scrape_of(self, pod: str) -> bool:
         """Whether Prometheus has one now."""

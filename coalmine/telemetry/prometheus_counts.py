@@ -4,7 +4,7 @@ One query finds all that the pods counted, as of the last scrape of each, and `l
 that no server can count are the proxies' (`proxies`), where they tell the slots apart. The epoch is the
 life of this object: no difference is taken across the start of another runner.
 
-Each pod is scraped at a moment of its own, and `Reading.late_s` says how far back the oldest lies. Counts
+Each pod is scraped at a moment of its own, and `Reading.late_s` says how far these lie apart. Counts
 are told once every pod that takes requests was scraped again, and until then stay as they were told: looks
 between two scrapes would show the gates one arm without the other, which proves nothing.
 """
@@ -34,10 +34,13 @@ ReadyPods = Callable[[], Sequence[ReadyPod]]
 
 @dataclass(frozen=True)
 class _Told:
-    """What was counted when every pod had been scraped again. unreached: what no server counted."""
+    """What was counted when every pod had been scraped again. unreached: what no server counted.
+    at_s, late_s: as of `Reading`."""
 
     totals: Mapping[Slot, Total]
     unreached: Mapping[Slot, int]
+    at_s: float
+    late_s: float
 
     def requests(self, *audiences: str) -> int:
         return sum(total.counters(audiences, frozenset()).requests for total in self.totals.values())
@@ -93,14 +96,14 @@ class PrometheusTelemetry:
             }
 
         return Reading(
-            at_s=time.time(),
+            at_s=told.at_s,
             epoch=self._epoch,
             arms=counters(USERS),
             mirrored=counters(USERS, COPIES),
             answers=self._answers(told, slots, missing),
             pairs=self._read_pairs(missing),
             missing=tuple(missing),
-            late_s=self._lives.told_since_s(found.now_s),
+            late_s=told.late_s,
         )
 
     # --- what was counted --------------------------------------------------------------
@@ -112,7 +115,7 @@ class PrometheusTelemetry:
             self._unreached.take(found.others)
         waits = self._waits_for_a_pod(found.now_s)
         if self._told is None or (self._lives.are_further and not waits):
-            self._told = self._tell(self._told)
+            self._told = self._tell(self._told, found.now_s)
         return self._told
 
     def _waits_for_a_pod(self, now_s: float) -> bool:
@@ -132,11 +135,15 @@ class PrometheusTelemetry:
                 )
         return bool(unscraped)
 
-    def _tell(self, before: _Told | None) -> _Told:
+    def _tell(self, before: _Told | None, now_s: float) -> _Told:
         self._lives.tell()
+        scrapes = self._lives.scrapes() or [now_s]
         told = _Told(
             {slot: self._lives.total(slot) for slot in Slot},
             {slot: 0 if self._unreached is None else self._unreached.of(slot) for slot in Slot},
+            # By this machine's clock, whatever that of Prometheus shows.
+            at_s=time.time() - (now_s - max(scrapes)),
+            late_s=max(scrapes) - min(scrapes),
         )
         self._is_copying = before is not None and told.requests(COPIES) > before.requests(COPIES)
         return told

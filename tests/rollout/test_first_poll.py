@@ -66,6 +66,13 @@ def test_arms_that_are_counted_at_two_moments_are_bet_on_as_their_requests_came(
     assert third.measured.poll.realised
 
 
+def test_an_arm_that_is_counted_later_than_the_other_is_not_taken_for_one_that_is_passed_over():
+    state = tick(tick(entered(), 12, 5, 1_095).state, 14, 0, 0, reading=late(14, 10, 1_190)).state
+    lagging = replace(reading(29, 15, 2_615), late_s=14.0)  # of 15 s of stable and one of the candidate
+    assert tick(state, 29, 0, 0, reading=lagging).state.skewed_since_s is None
+    assert tick(state, 29, 15, 2_615).state.skewed_since_s is not None
+
+
 def test_late_counts_still_show_that_requests_do_not_come_by_the_weight():
     state = tick(entered(), 12, 5, 1_095).state
     for n in range(1, 40):

@@ -48,6 +48,7 @@ readings = st.builds(
     answers=st.dictionaries(st.sampled_from(Arm), answers),
     pairs=st.none() | st.builds(Pairs, words, whole, whole),
     missing=st.lists(words, max_size=2).map(tuple),
+    late_s=st.just(0.0) | st.floats(0, 300),
 )
 keys = st.builds(UserKey, st.sampled_from(["header", "cookie"]), words)
 splits = st.builds(

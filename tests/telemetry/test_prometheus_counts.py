@@ -6,6 +6,7 @@ The servers' own expositions, scraped one by one; the real Prometheus stands in 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -259,14 +260,19 @@ def test_an_older_scrape_of_a_second_prometheus_behind_the_address_is_left_out(c
     assert requests(telemetry.read(Slot.GREEN)) == both(7, 60)
 
 
-def test_a_reading_says_how_old_its_oldest_count_is(cluster: Cluster) -> None:
+def test_a_reading_is_of_the_newest_scrape_and_says_how_far_back_the_oldest_lies(cluster: Cluster) -> None:
     telemetry = cluster.telemetry()
-    assert telemetry.read(Slot.GREEN).late_s == 0
+    first = telemetry.read(Slot.GREEN)
+    assert first.late_s == 0
+    assert abs(first.at_s - time.time()) < 5
     cluster.later(4, "g")
     cluster.now_s += 1
-    assert telemetry.read(Slot.GREEN).late_s == 5
+    assert telemetry.read(Slot.GREEN) == replace(first, missing=())
     cluster.later(1, "b")
-    assert telemetry.read(Slot.GREEN).late_s == 2
+    cluster.now_s += 8
+    reading = telemetry.read(Slot.GREEN)
+    assert reading.late_s == 2
+    assert 8 <= time.time() - reading.at_s < 10
 
 
 # --- what cannot be trusted ------------------------------------------------------------
