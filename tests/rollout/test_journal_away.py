@@ -1,4 +1,4 @@
-"""A journal that cannot save for a while: nobody is moved, nothing is lost, and the rollout goes on after it."""
+"""A journal that cannot save for a while: nobody is moved, nothing is lost, and the rollout goes on after."""
 
 from __future__ import annotations
 
