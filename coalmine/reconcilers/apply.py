@@ -10,13 +10,21 @@ while a rollout runs, the route is the rollout's.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 import orjson
 
-from coalmine.cluster.client import Cluster, ClusterRefuses, ClusterUnavailable, Json, Stale
+from coalmine.cluster.client import (
+    FIELD_MANAGER,
+    Cluster,
+    ClusterRefuses,
+    ClusterUnavailable,
+    Json,
+    Stale,
+)
 from coalmine.cluster.kinds import CONFIG_MAP, DEPLOYMENT, Kind
 from coalmine.errors import Conflict, IntegrityError, ReconcilerUnavailable, SpecError
 from coalmine.reconcilers.deployed import Deployed, digests_of
@@ -25,6 +33,7 @@ from coalmine.rollout.ports import SlotStatus
 from coalmine.slots import Slot, Slots
 
 _HANDS_OFF = ("kustomize.toolkit.fluxcd.io/reconcile", "disabled")
+_OWNER = re.compile('conflicts? with "([^"]+)"')  # as the API server names who owns a field
 _MADE = "made.json"
 _ORDER = ("ConfigMap", "Secret", "ServiceAccount", "Service", "Deployment")  # then all others
 
@@ -96,8 +105,8 @@ class ApplyReconciler:
             changing = sorted(
                 (each for each in wanted if not each.is_left_alone), key=lambda each: _place(each.kind)
             )
-            self._rehearse(changing, slots)
-            self._make_true(changing, {each.key for each in wanted})
+            taken_back = self._rehearse(changing, slots)
+            self._make_true(changing, taken_back, {each.key for each in wanted})
         except (ClusterUnavailable, ClusterRefuses) as error:
             raise ReconcilerUnavailable(str(error)) from error
 
@@ -133,19 +142,23 @@ class ApplyReconciler:
                 f"says {_release(digest)}. Does kustomization.yaml list slots.yaml and components/slots?"
             )
 
-    def _rehearse(self, changing: Sequence[_Wanted], slots: Slots) -> None:
-        """Ask for every object without changing any.
+    def _rehearse(self, changing: Sequence[_Wanted], slots: Slots) -> Set[Key]:
+        """Ask for every object without changing any. Returns those of which coalmine itself owns fields
+        otherwise than by apply: a router writes weights so.
 
         Raises:
             Conflict: names each field, and who owns it.
             ClusterRefuses: names each object, and why.
         """
-        conflicts, refusals = [], []
+        taken_back, conflicts, refusals = set(), [], []
         for each in changing:
             try:
                 self._cluster.apply(each.body, each.kind.plural, dry_run=True)
             except Stale as error:
-                conflicts.append(f"{each.kind.kind} {each.name}: {_words(error)}")
+                if set(_OWNER.findall(str(error))) == {FIELD_MANAGER}:
+                    taken_back.add(each.key)
+                else:
+                    conflicts.append(f"{each.kind.kind} {each.name}: {_words(error)}")
             except ClusterRefuses as error:
                 refusals.append(f"{each.kind.kind} {each.name}: {_words(error)}")
         if refusals:
@@ -155,12 +168,13 @@ class ApplyReconciler:
             raise Conflict(
                 f"Somebody else owns what Git sets: {'; '.join(conflicts)}. Take the fields out of k8s/, or "
                 f"take them over: {build} | kubectl -n {self._cluster.namespace} apply --server-side "
-                "--field-manager coalmine --force-conflicts -f -"
+                f"--field-manager {FIELD_MANAGER} --force-conflicts -f -"
             )
+        return taken_back
 
     # --- the change ------------------------------------------------------------------------
 
-    def _make_true(self, changing: Sequence[_Wanted], in_git: Set[Key]) -> None:
+    def _make_true(self, changing: Sequence[_Wanted], taken_back: Set[Key], in_git: Set[Key]) -> None:
         """Killed anywhere, the inventory names at least all that was made."""
         kept = self._inventory()
         made = dict(kept)
@@ -170,9 +184,8 @@ class ApplyReconciler:
             elif each.key in made and not made[each.key].is_that(each.live):
                 del made[each.key]
         self._keep(made, instead_of=kept)
-        kept = dict(made)
         for each in changing:
-            applied = self._cluster.apply(each.body, each.kind.plural)
+            applied = self._cluster.apply(each.body, each.kind.plural, force=each.key in taken_back)
             if each.key in made:
                 made[each.key] = _Made(each.kind, each.name, applied["metadata"]["uid"])
         gone = [each for key, each in made.items() if key not in in_git]

@@ -42,6 +42,7 @@ class ApiServer:
     """objects: by the path of each. asked: every request but discovery, as `METHOD path`, dry runs marked.
 
     refused: status and words with which an apply is answered that is not forced, by the object's path.
+    broken: the same for reading.
     on_write: what controllers do with an object that was written.
     writes_left: how many more writes are taken before nothing is answered any more; None: any number.
     """
@@ -50,6 +51,7 @@ class ApiServer:
     objects: dict[str, Json] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     refused: dict[str, tuple[int, str]] = field(default_factory=dict)
+    broken: dict[str, tuple[int, str]] = field(default_factory=dict)
     on_write: Callable[[Json], None] = lambda _: None
     writes_left: int | None = None
 
@@ -111,6 +113,9 @@ class ApiServer:
         return 200, {"resources": [*found, *parts]}
 
     def _read(self, path: str, live: Json | None) -> tuple[int, Json]:
+        if path in self.broken:
+            status, words = self.broken[path]
+            return status, {"message": words}
         if live is not None:
             return 200, live
         if len(path.split("/namespaces/")[1].split("/")) == 2:

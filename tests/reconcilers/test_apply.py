@@ -125,6 +125,14 @@ def test_what_somebody_else_made_anew_under_the_same_name_is_not_deleted(server:
     assert server.at(CONFIG_MAP, "m-green")["data"] == {"theirs": "yes"}
 
 
+def test_what_somebody_else_made_anew_is_theirs_although_git_still_had_it(server: ApiServer) -> None:
+    reconciler(server).reconcile(BOTH)
+    server.put(CONFIG_MAP, thing(CONFIG_MAP, "m-green", data={"theirs": "yes"}))
+    reconciler(server).reconcile(BOTH)
+    reconciler(server).reconcile(BLUE_ALONE)
+    assert "ConfigMap/m-green" in server.names()
+
+
 def test_what_another_hand_deleted_is_made_anew_and_is_ours_again(server: ApiServer) -> None:
     reconciler(server).reconcile(BOTH)
     del server.objects[path_of(CONFIG_MAP, "m-green")]
@@ -174,6 +182,28 @@ def test_fields_of_another_manager_are_not_forced_and_nothing_at_all_is_changed(
     assert server.names() == set()
 
 
+@pytest.mark.parametrize(
+    ("words", "is_taken"),
+    [
+        ('Apply failed with 1 conflict: conflict with "coalmine" using v1: .spec.rules', True),
+        ('2 conflicts: conflicts with "coalmine":\n- .a\nconflicts with "istioctl":\n- .b', False),
+    ],
+    ids=["a-routers-write", "somebody-elses-too"],
+)
+def test_what_coalmine_itself_wrote_otherwise_than_by_apply_is_its_own(
+    server: ApiServer, words: str, is_taken: bool
+) -> None:
+    reconciler(server).reconcile(BLUE_ALONE)
+    server.at(HTTP_ROUTE, "m-route")["spec"] = {"rules": ["of a rollout that ended"]}
+    server.refused[path_of(HTTP_ROUTE, "m-route")] = 409, words
+    if not is_taken:
+        with pytest.raises(Conflict, match="istioctl"):
+            reconciler(server).reconcile(BLUE_ALONE)
+        return
+    reconciler(server).reconcile(BLUE_ALONE)
+    assert server.at(HTTP_ROUTE, "m-route")["spec"] == {"rules": []}
+
+
 # --- what is refused -------------------------------------------------------------------
 
 
@@ -185,6 +215,15 @@ def test_what_the_api_server_refuses_is_named_and_nothing_at_all_is_changed(serv
     assert "Deployment m-blue: spec.selector: field is immutable" in str(refused.value)
     assert "HTTPRoute m-route: httproutes is forbidden" in str(refused.value)
     assert server.names() == set()
+
+
+def test_a_status_speaks_of_what_was_asked_for_although_it_was_refused(server: ApiServer) -> None:
+    asked = reconciler(server)
+    asked.reconcile(BLUE_ALONE)
+    server.refused[path_of(DEPLOYMENT, "m-blue")] = 422, "spec.selector: field is immutable"
+    with pytest.raises(ReconcilerUnavailable):
+        asked.reconcile(slots({Slot.BLUE: BETTER}))
+    assert "still has release 1111" in asked.status(Slot.BLUE).detail
 
 
 def test_an_object_of_another_namespace_is_refused(server: ApiServer) -> None:

@@ -452,6 +452,20 @@ def test_the_failure_of_an_older_commit_is_not_taken_for_ours(server: ApiServer,
     reconciler(server).reconcile(AT_REST)
 
 
+def test_the_success_of_an_older_commit_is_not_taken_for_ours(server: ApiServer, controllers: Flux) -> None:
+    apply = controllers.apply
+    looks = iter([OLDER, OURS])
+
+    def a_moment_behind(status: Json) -> None:
+        source = server.at(GIT_REPOSITORY, "coalmine", NAMESPACE)["status"]["artifact"]
+        source["revision"] = revision(next(looks))
+        apply(status)
+        source["revision"] = revision(OURS)
+
+    controllers.apply = a_moment_behind  # type: ignore[method-assign]
+    reconciler(server).reconcile(AT_REST)
+
+
 # --- a rollout goes on without Flux ----------------------------------------------------
 
 

@@ -231,6 +231,11 @@ MAY_RUN = [
         "server is not ready",
         id="fetched-at-the-second-try",
     ),
+    pytest.param(
+        pod(running("proxy"), running(ready=True, last=end(1, TRACEBACK), restarts=1)),
+        "proxy is not ready",
+        id="died-once-and-is-ready-beside-a-proxy-that-is-not",
+    ),
     pytest.param(unschedulable(INSIDE), "has no node: Unschedulable: 0/1 nodes", id="no-node-yet"),
     pytest.param(pod(ended(1), deletionTimestamp=ago(1)), "no pod is there yet", id="died-while-deleted"),
     pytest.param(pod(ended(137), phase="Failed"), "no pod is there yet", id="evicted"),
@@ -253,6 +258,12 @@ def test_one_pod_that_cannot_run_fails_a_slot_whose_other_pods_may() -> None:
         deployment(STARTED, wanted=2), pod(running(), name="m-blue-1"), pod(ended(1), name="m-blue-2")
     )
     assert status == SlotStatus(SlotHealth.FAILED, "pod m-blue-2: server ended with status 1")
+
+
+def test_pods_of_another_deployment_with_our_labels_are_not_ours() -> None:
+    sets = (PRESENT, replica_set("theirs", "2", owner="another"))
+    status = status_of(deployment(STARTED), pod(ended(1), owner="theirs"), replica_sets=sets)
+    assert status.health is SlotHealth.STARTING
 
 
 def test_the_pods_before_do_not_make_the_present_template_ready() -> None:
@@ -355,9 +366,15 @@ def test_a_pod_that_takes_anothers_place_has_the_same_while_from_its_making() ->
     assert status_of(deployment(ONCE_AVAILABLE), fresh).health is SlotHealth.STARTING
 
 
-def test_without_any_pod_the_deployment_says_since_when_none_is_ready() -> None:
-    gone = condition("Available", False, since_s=NONE_READY_GRACE_S + 5)
-    assert status_of(deployment(ONCE_AVAILABLE, gone)).health is SlotHealth.FAILED
+@pytest.mark.parametrize(
+    ("gone_s", "health"),
+    [(NONE_READY_GRACE_S - 5, SlotHealth.STARTING), (NONE_READY_GRACE_S + 5, SlotHealth.FAILED)],
+)
+def test_without_any_pod_the_deployment_says_since_when_none_is_ready(
+    gone_s: float, health: SlotHealth
+) -> None:
+    gone = condition("Available", False, since_s=gone_s)
+    assert status_of(deployment(ONCE_AVAILABLE, gone)).health is health
 
 
 # --- words -----------------------------------------------------------------------------
