@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -44,13 +44,18 @@ def replace_json(path: Path, content: object) -> None:
     replace_bytes(path, json.dumps(content, indent=1).encode())
 
 
+def replace_lines(path: Path, contents: Iterable[Mapping[str, object]]) -> None:
+    """`replace_bytes`, by one JSON object per line."""
+    replace_text(path, "".join(_line(content) for content in contents))
+
+
 def append_line(path: Path, content: Mapping[str, object]) -> None:
     """One JSON object more, on the disk when this returns; any number of processes may append.
 
     Raises:
         MachineUnready: the disk is full, or the folder cannot be written.
     """
-    line = json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
+    line = _line(content)
     with _writing(path):
         is_new = not path.exists()
         with path.open("ab+") as file:
@@ -82,6 +87,10 @@ def read_lines(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
         return [], offset
     whole = content[: content.rfind(b"\n") + 1]
     return [_parse(line, path) for line in whole.splitlines()], offset + len(whole)
+
+
+def _line(content: Mapping[str, object]) -> str:
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
 def _parse(line: bytes, path: Path) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from coalmine.rollout.events import Event, EventKind
 from coalmine.rollout.plan import Plan
 from coalmine.rollout.ports import Ask, Request
 from coalmine.rollout.ticks import Tick, tick_from_json
+from coalmine.rollout.written import request_to_json
 from coalmine.settings import STATE
 
 ABOUT, PLAN, STATE_FILE, EVENTS = "about.json", "plan.json", "state.json", "events.jsonl"
@@ -130,7 +131,7 @@ class FileJournal:
             replace_text(self._folder / REQUESTS_OFFSET, f"{self._requests_seen}\n")
         path = self._folder / REQUESTS
         lines, self._requests_seen = read_lines(path, self._requests_seen)
-        return [_request(line, path) for line in lines]
+        return [request_of(line, str(path)) for line in lines]
 
     def _requests_taken(self) -> int:
         try:
@@ -146,8 +147,7 @@ class FileJournal:
         """
         if not self._folder.is_dir():
             raise NotFound(f"{self._folder} is no rollout. `coalmine status` lists those that run.")
-        content = {"ask": request.ask.value, "who": request.who, "at_s": request.at_s}
-        append_line(self._folder / REQUESTS, content)
+        append_line(self._folder / REQUESTS, request_to_json(request))
 
 
 class _Lines:
@@ -302,12 +302,16 @@ def _write_holder(lease: IO[str], rollout: str) -> None:
     lease.flush()
 
 
-def _request(line: Mapping[str, object], path: Path) -> Request:
+def request_of(line: Mapping[str, object], where: str) -> Request:
+    """
+    Raises:
+        IntegrityError: the line was edited or damaged.
+    """
     try:
         return Request(Ask(str(line["ask"])), str(line["who"]), float(str(line["at_s"])))
     except (KeyError, ValueError) as error:
         raise IntegrityError(
-            f"{path} holds a request that coalmine did not write: {json.dumps(line)}. "
+            f"{where} holds a request that coalmine did not write: {json.dumps(line)}. "
             "Take that line out and ask again with `coalmine pause|resume|abort|promote`."
         ) from error
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import fcntl
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from coalmine.cluster.lease import Lease, Leases, new_identity
+from coalmine.errors import AlreadyRunning
 from coalmine.registry.locks import exclusive
 from coalmine.settings import STATE
 
@@ -52,3 +56,42 @@ class FileRunnerLock:
         except BlockingIOError:
             return True
         return False
+
+
+class LeaseRunnerLock:
+    """For an environment of a cluster, on whichever machine the service is."""
+
+    NAME = "coalmine-runner"
+
+    def __init__(self, leases: Leases, environment: str) -> None:
+        self._leases = leases
+        self._environment = environment
+
+    @contextmanager
+    def held(self, who: str) -> Iterator[None]:
+        """Where the service was killed, for its lease to be over; where it lives, until that is seen."""
+        identity = new_identity(f"started by {who}")
+        with ExitStack() as stack:
+            while not self._take(identity, stack):
+                time.sleep(self._leases.terms.look_every_s)
+            yield
+
+    def _take(self, identity: str, stack: ExitStack) -> bool:
+        try:
+            stack.enter_context(self._leases.held(self.NAME, identity, _LABELS, self._refusal))
+        except AlreadyRunning:
+            lease = self._leases.look(self.NAME)
+            if lease is not None and lease.seen_renewed:
+                raise
+            return False
+        return True
+
+    def is_held(self) -> bool:
+        lease = self._leases.look(self.NAME)
+        return lease is not None and lease.is_held(self._leases.terms)
+
+    def _refusal(self, lease: Lease) -> str:
+        return f"The runner service of {self._environment} is already running ({lease.held_by})."
+
+
+_LABELS = {"app.kubernetes.io/part-of": "coalmine", "app.kubernetes.io/component": "runner"}

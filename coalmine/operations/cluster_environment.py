@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from coalmine.audit.rollouts import LocalRollouts, Rollouts
+from coalmine.audit.cluster_rollouts import ClusterRollouts
+from coalmine.audit.rollouts import Rollouts
 from coalmine.cluster.client import Cluster
 from coalmine.errors import CoalmineError, InputError, NotFound
 from coalmine.manifest import manifest_path
@@ -39,9 +40,10 @@ class ClusterEnvironment(ServingEnvironment):
         assert self.settings.kubernetes is not None
         return self.settings.kubernetes
 
-    @property
+    @cached_property
     def rollouts(self) -> Rollouts:
-        return LocalRollouts(self._workspace.top, self.name)
+        workspace = self._workspace
+        return ClusterRollouts(self.cluster, workspace.repository, workspace.settings.git, self.name)
 
     def up(self) -> None:
         """Nothing is started; the cluster must answer."""

@@ -55,6 +55,9 @@ class Change:
         )
 
 
+_NOTHING_NEW = Change(paths=(), subject="")
+
+
 @dataclass(frozen=True)
 class RefUpdate:
     """`name` from `old` to `new`, either of which may be nothing."""
@@ -92,6 +95,25 @@ def publish(repository: Repository, change: Change, remote: str, branch: str) ->
         except PushRejected:
             _take_back(upstream, change)
             raise
+
+
+def catch_up(repository: Repository, remote: str, branch: str) -> None:
+    """Branch and files hold what the remote's branch holds; commits that were not pushed stay, as do changes.
+
+    Raises:
+        RepositoryUnready: detached HEAD, another branch, no such remote.
+        RemoteUnavailable: it cannot be reached.
+        PushRejected: the two cannot be joined; says why. All is as it was.
+        AlreadyRunning: another process is publishing from this clone.
+    """
+    repository.require_remote(remote)
+    repository.require_branch(branch)
+    lock = repository.git_dir / "coalmine.lock"
+    with exclusive(lock, f"Joining {remote} in {repository.top}", "a reader", wait_s=_LOCK_WAIT_S):
+        upstream = Upstream(repository, remote, branch)
+        upstream.fetch()
+        if upstream.has_moved_on():
+            _join(upstream, _NOTHING_NEW, "")
 
 
 # --- the commit here -------------------------------------------------------------------

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,9 +28,11 @@ from coalmine.audit.journal import (
 from coalmine.errors import AlreadyRunning, IntegrityError, MachineUnready, NotFound
 from coalmine.rollout.events import Event, EventKind
 from coalmine.rollout.plan import Plan
-from coalmine.rollout.ports import Ask, Request
+from coalmine.rollout.ports import Ask, Journal, Request
 from coalmine.rollout_spec import Rollout
+from tests.audit.cluster_place import told_in
 from tests.audit.fake_rollouts import FakeRollout, write_rollout
+from tests.contracts.journal import ABORT, PAUSE, RESUME, JournalContract
 
 
 def event(sequence: int, kind: EventKind = EventKind.HELD) -> dict[str, object]:
@@ -40,17 +43,23 @@ def folder_of(tmp_path: Path) -> Path:
     return rollouts(tmp_path, "local", "flight-delay")[-1]
 
 
+class TestFileJournal(JournalContract):
+    """Each process with the same folder."""
+
+    @pytest.fixture
+    def open_journal(self, journal: FileJournal, tmp_path: Path) -> Callable[[], Journal]:  # noqa: ARG002
+        return lambda: FileJournal(folder_of(tmp_path))
+
+    @pytest.fixture
+    def ask(self, journal: FileJournal) -> Callable[[Request], None]:
+        return journal.ask
+
+    @pytest.fixture
+    def told(self, tmp_path: Path) -> Callable[[], tuple[list[int], list[int]]]:
+        return lambda: told_in(folder_of(tmp_path))
+
+
 # --- state -----------------------------------------------------------------------------
-
-
-def test_no_state_before_the_first_save(journal: FileJournal) -> None:
-    assert journal.load() is None
-
-
-def test_the_last_saved_state_is_loaded(journal: FileJournal) -> None:
-    journal.save({"phase": "installing"})
-    journal.save({"phase": "progressing", "stage": 1})
-    assert journal.load() == {"phase": "progressing", "stage": 1}
 
 
 @pytest.mark.parametrize(
@@ -87,15 +96,6 @@ def test_a_full_disk_names_the_file_and_leaves_the_old_state(
 
 
 # --- events and polls ------------------------------------------------------------------
-
-
-def test_an_event_is_written_once_across_restarts(journal: FileJournal, tmp_path: Path) -> None:
-    journal.append_event(event(0))
-    journal.append_event(event(0))
-    again = FileJournal(folder_of(tmp_path))
-    again.append_event(event(0))
-    again.append_event(event(1))
-    assert [e.sequence for e in read_events(folder_of(tmp_path))] == [0, 1]
 
 
 def test_a_torn_last_line_is_invisible_and_dropped_by_the_next_append(
@@ -203,12 +203,6 @@ def test_a_second_runner_is_told_who_holds_the_lease(journal: FileJournal, tmp_p
         pass
 
 
-def test_the_lease_is_free_again_after_its_holder(journal: FileJournal) -> None:
-    for _ in range(2):
-        with journal.lease():
-            pass
-
-
 def test_another_models_lease_is_its_own(journal: FileJournal, tmp_path: Path) -> None:
     other = FileJournal(begin(tmp_path, FakeRollout(model="credit-risk").about))
     with journal.lease(), other.lease():
@@ -237,10 +231,6 @@ def test_sigkill_of_the_holder_frees_the_lease(journal: FileJournal, tmp_path: P
 
 # --- requests --------------------------------------------------------------------------
 
-PAUSE = Request(Ask.PAUSE, "Ada", 1.0)
-RESUME = Request(Ask.RESUME, "Ada", 2.0)
-ABORT = Request(Ask.ABORT, "Bo", 3.0)
-
 
 def test_a_request_is_taken_once(journal: FileJournal) -> None:
     journal.ask(PAUSE)
@@ -257,17 +247,6 @@ def test_a_request_that_was_acted_on_is_not_taken_again_after_a_restart(
     journal.take_requests()  # says that the first was acted on
     journal.ask(ABORT)
     assert list(FileJournal(folder_of(tmp_path)).take_requests()) == [ABORT]
-
-
-def test_a_request_is_taken_again_when_the_runner_died_before_it_could_act(
-    journal: FileJournal, tmp_path: Path
-) -> None:
-    journal.ask(PAUSE)
-    journal.take_requests()
-    restarted = FileJournal(folder_of(tmp_path))
-    assert list(restarted.take_requests()) == [PAUSE]
-    assert list(restarted.take_requests()) == []
-    assert list(FileJournal(folder_of(tmp_path)).take_requests()) == []
 
 
 def test_a_request_after_a_torn_one_is_not_lost(journal: FileJournal, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from coalmine.errors import AlreadyRunning, CoalmineError, PushRejected, RemoteUnavailable, RepositoryUnready
 from coalmine.registry import commits
-from coalmine.registry.commits import Change, Tag, publish
+from coalmine.registry.commits import Change, Tag, catch_up, publish
 from coalmine.registry.repository import Repository
 
 NewClone = Callable[[str], Any]
@@ -380,6 +380,65 @@ def test_a_commit_made_on_top_meanwhile_is_not_taken_back(clone: Any, remote: An
     with pytest.raises(PushRejected, match="closed for today"):
         _publish(clone)
     assert clone.git("rev-parse", "HEAD", "HEAD^") == f"{mine}\n{release}"
+
+
+def _catch_up(clone: Any) -> None:
+    catch_up(clone.repository, "origin", "main")
+
+
+def test_catching_up_brings_what_others_recorded_and_leaves_a_persons_work(
+    clone: Any, new_clone: NewClone
+) -> None:
+    other = new_clone("other")
+    theirs = other.commit("models/credit/model.yaml", "name: credit\n")
+    other.git("push", "-q")
+    _work_of_a_person(clone)
+    staged, status, _ = _state_of_work(clone)
+
+    _catch_up(clone)
+    _catch_up(clone)
+
+    assert clone.git("rev-parse", "HEAD") == theirs
+    assert _state_of_work(clone)[:2] == (staged, status)
+    assert (clone.top / "models/credit/model.yaml").is_file()
+
+
+def test_catching_up_keeps_commits_that_were_not_pushed(clone: Any, new_clone: NewClone) -> None:
+    other = new_clone("other")
+    theirs = other.commit("models/credit/model.yaml", "name: credit\n")
+    other.git("push", "-q")
+    mine = clone.commit("notes.txt", "my experiment\n")
+
+    _catch_up(clone)
+
+    assert clone.git("rev-parse", "HEAD^1", "HEAD^2") == f"{mine}\n{theirs}"
+    assert clone.git("status", "--porcelain") == ""
+
+
+def test_where_nobody_was_quicker_catching_up_changes_nothing(clone: Any) -> None:
+    clone.commit("notes.txt", "my experiment\n")
+    before = _state(clone)
+    _catch_up(clone)
+    assert _state(clone) == before
+
+
+def test_what_cannot_be_caught_up_with_is_named_and_all_stays(clone: Any, new_clone: NewClone) -> None:
+    other = new_clone("other")
+    other.commit("notes.txt", "from the other side\n")
+    other.git("push", "-q")
+    clone.write("notes.txt", "uncommitted work\n")
+    before = _state(clone)
+
+    with pytest.raises(PushRejected, match=r"notes\.txt"):
+        _catch_up(clone)
+
+    assert _state(clone) == before
+
+
+def test_a_remote_out_of_reach_cannot_be_caught_up_with(clone: Any, remote: Any) -> None:
+    remote.top.rename(remote.top.with_name("gone.git"))
+    with pytest.raises(RemoteUnavailable):
+        _catch_up(clone)
 
 
 def _refuse_pushes(remote: Any, reason: str) -> None:

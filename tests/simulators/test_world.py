@@ -7,11 +7,14 @@ from collections.abc import Callable
 import pytest
 
 from coalmine.rollout.gates import Verdict
+from coalmine.rollout.ports import Request
 from tests.contracts.check import CheckContract
+from tests.contracts.journal import JournalContract
 from tests.contracts.reconciler import ReconcilerContract
 from tests.contracts.router import RouterContract
 from tests.contracts.telemetry import EndRequest, Outcome, TelemetryContract
 from tests.simulators.world import (
+    MemoryJournal,
     SimulatedCheck,
     SimulatedReconciler,
     SimulatedRouter,
@@ -87,3 +90,24 @@ class TestSimulatedCheck(CheckContract):
     @pytest.fixture
     def cut(self, check: SimulatedCheck) -> Callable[[], None]:
         return lambda: setattr(check, "says", Verdict.ERROR)
+
+
+class TestMemoryJournal(JournalContract):
+    @pytest.fixture
+    def journal(self) -> MemoryJournal:
+        return MemoryJournal()
+
+    @pytest.fixture
+    def open_journal(self, journal: MemoryJournal) -> Callable[[], MemoryJournal]:
+        return lambda: journal
+
+    @pytest.fixture
+    def ask(self, journal: MemoryJournal) -> Callable[[Request], None]:
+        return journal.asked.append
+
+    @pytest.fixture
+    def told(self, journal: MemoryJournal) -> Callable[[], tuple[list[int], list[int]]]:
+        return lambda: (
+            [tick["sequence"] for tick in journal.ticks],
+            [event["sequence"] for event in journal.events],
+        )
