@@ -290,6 +290,13 @@ def read_polls(folder: Path) -> list[PollRecord]:
     return [poll_from_json(line, str(path)) for line in read_lines(path)[0]]
 
 
+def read_missing(folder: Path) -> list[str]:
+    """What some reading so far says was not counted, each sentence once, in the order in which they came."""
+    seen = (line.get("seen") or {} for line in read_lines(folder / TICKS)[0])
+    readings = (each.get("reading") or {} for each in seen)
+    return list(dict.fromkeys(sentence for reading in readings for sentence in reading.get("missing", ())))
+
+
 def _model_folder(repository: Path, environment: str, model: str) -> Path:
     return repository / STATE / "rollouts" / environment / model
 

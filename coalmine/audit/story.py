@@ -75,7 +75,8 @@ class StageStory:
 
 @dataclass(frozen=True)
 class Story:
-    """reason: why it ended, or is ending, as it does; "" while it runs. plan: None where none was kept."""
+    """reason: why it ended, or is ending, as it does; "" while it runs. plan: None where none was kept.
+    missing: what was not counted, at some time or ever, where that was read."""
 
     about: About
     course: Course
@@ -84,6 +85,7 @@ class Story:
     polls: tuple[PollRecord, ...]
     stages: tuple[StageStory, ...]
     plan: Plan | None = None
+    missing: tuple[str, ...] = ()
 
     @property
     def started_at_s(self) -> float | None:

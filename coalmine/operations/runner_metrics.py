@@ -63,6 +63,12 @@ class RunnerMetrics:
             ["kind"],
             registry=registry,
         )
+        self._endings = Counter(
+            "coalmine_runner_endings", "Rollouts that ended.", ["phase"], registry=registry
+        )
+        for phase in Phase:
+            if phase.ended:
+                self._endings.labels(phase.value)  # at zero, so that the first is seen as a rise
         self._last_success = Gauge(
             "coalmine_runner_last_success_timestamp_seconds",
             "When a rollout was last looked at without an error of any port.",
@@ -90,6 +96,8 @@ class RunnerMetrics:
         self._port_errors.labels(port, type(error).__name__).inc()
 
     def in_phase(self, model: str, phase: Phase) -> None:
+        if phase.ended and self._phases.get(model) is not phase:
+            self._endings.labels(phase.value).inc()
         self._phases[model] = phase
 
     def left(self, model: str) -> None:

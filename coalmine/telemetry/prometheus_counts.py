@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from coalmine.errors import TelemetryUnavailable
@@ -25,6 +25,8 @@ from coalmine.telemetry.pods import ReadyPod
 from coalmine.telemetry.prometheus import Instant
 from coalmine.telemetry.proxies import Proxies, Unreached
 from coalmine.telemetry.server_series import COPIES, USERS, Seen, query, seen
+
+APART_S = 5.0  # beyond it, false alarms from scrapes that lie apart are no longer rare (docs/telemetry.md)
 
 Find = Callable[[str], Sequence[Instant]]
 """All series that a query finds now. Raises TelemetryUnavailable."""
@@ -78,14 +80,15 @@ class PrometheusTelemetry:
         self._told: _Told | None = None
         self._is_copying = False
         self._last_pairs: Pairs | None = None
-        self._has_said = False  # what is never counted here
+        self._said: set[str] = set()
 
     def read(self, candidate: Slot) -> Reading:
         """As the port says. One query, and one look at the pods."""
         found = seen(self._find(self._query))
         told = self._told_now(found)
         slots = {Arm.CANDIDATE: candidate, Arm.STABLE: candidate.other}
-        missing = self._never_counted(told)
+        missing = [each for each in self._limits(told) if each not in self._said]
+        self._said.update(missing)
         known = [total.bounds_s for total in told.totals.values() if total.is_known]
         bounds_s = frozenset.intersection(*known) if known else frozenset()
 
@@ -148,21 +151,19 @@ class PrometheusTelemetry:
         self._is_copying = before is not None and told.requests(COPIES) > before.requests(COPIES)
         return told
 
-    def _never_counted(self, told: _Told) -> list[str]:
-        """Said once."""
-        if self._has_said:
-            return []
+    def _limits(self, told: _Told) -> Iterator[str]:
+        """What the counts do not show here. Each is said once."""
+        unseen = "What never reached a pod, such as a refused connection, is not counted: "
         if self._proxies is None or self._unreached is None:
-            why = "nothing here counts it for each slot"
+            yield f"{unseen}nothing here counts it for each slot."
         elif not self._unreached.has_spoken and told.requests(USERS):
-            why = (
-                f"Prometheus has no counts of {self._proxies.technology}'s proxies for {self._model}. "
-                "Does it scrape them?"
+            proxies = f"{self._proxies.technology}'s proxies for {self._model}"
+            yield f"{unseen}Prometheus has nothing of {proxies}. Does it scrape them?"
+        if told.late_s > APART_S:
+            yield (
+                f"Pods are scraped more than {APART_S:g} s apart: failures that begin in both slots at once "
+                "may look like the candidate's. Scrape them every 2 s, as k8s/components/monitoring does."
             )
-        else:
-            return []
-        self._has_said = True
-        return [f"What never reached a pod, such as a refused connection, is not counted: {why}"]
 
     # --- what was answered -------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from coalmine.rollout.events import Event, EventKind
 from coalmine.slots import Slot
 from coalmine.statistics.intervals import confidence_sequence
 from tests.audit.fake_rollouts import FakeRollout, make_manifest, write_rollout
-from tests.audit.simulated_rollouts import CHOSEN_USERS, EVERYTHING, simulate
+from tests.audit.simulated_rollouts import CHOSEN_USERS, EVERYTHING, SHORT, simulate
 from tests.simulators.world import ArmBehaviour, World
 
 BAD = FakeRollout(version="2.0.0", stable_version="1.1.0", failure_rates=(0.12, 0.001), who="Sam")
@@ -74,6 +74,14 @@ def test_the_head_says_what_happened_and_whether_it_is_over(
     page = page_of(write_rollout(tmp_path, fake))
     for sentence in told:
         assert sentence in words(page)
+
+
+def test_what_nobody_counted_is_said_once(tmp_path: Path) -> None:
+    world = World()
+    world.telemetry.unread = {Slot.GREEN}
+    folder = simulate(tmp_path, SHORT, world)
+    write_report(folder, make_manifest())
+    assert words((folder / "report.html").read_text()).count("green does not answer") == 1
 
 
 def test_the_head_says_how_many_requests_were_hurt(tmp_path: Path) -> None:

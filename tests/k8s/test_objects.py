@@ -28,7 +28,7 @@ from tests.k8s.validation import faults
 
 COMPONENTS = Path(__file__).parents[2] / "k8s/components"
 OF_A_MODEL = ("autoscaling",)
-OF_AN_ENVIRONMENT = ("network-policy",)
+OF_AN_ENVIRONMENT = ("network-policy", "monitoring")
 
 
 @pytest.mark.parametrize("slots", STATES.values(), ids=STATES)

@@ -427,6 +427,18 @@ def test_that_nobody_counts_what_never_reached_a_pod_is_said_once(cluster: Clust
     assert telemetry.read(Slot.GREEN).missing == ()
 
 
+def test_scrapes_that_lie_far_apart_are_said_once(cluster: Cluster) -> None:
+    telemetry = cluster.telemetry()
+    telemetry.read(Slot.GREEN)
+    said = []
+    for _ in range(2):
+        cluster.later(3, "g")
+        cluster.later(6, "b")
+        said += telemetry.read(Slot.GREEN).missing
+    assert len(said) == 1
+    assert "more than 5 s apart" in said[0]
+
+
 def test_another_telemetry_is_another_epoch(cluster: Cluster) -> None:
     telemetry = cluster.telemetry()
     assert telemetry.read(Slot.GREEN).epoch == telemetry.read(Slot.GREEN).epoch
@@ -462,5 +474,5 @@ def test_what_never_reached_a_pod_is_added_to_the_failures_that_servers_count(cl
 def test_proxies_that_are_not_scraped_are_said_once_users_come(cluster: Cluster) -> None:
     telemetry = cluster.telemetry(ISTIO)
     (said,) = telemetry.read(Slot.GREEN).missing
-    assert "no counts of Istio's proxies" in said
+    assert "nothing of Istio's proxies" in said
     assert telemetry.read(Slot.GREEN).missing == ()

@@ -7,10 +7,12 @@ Told from the journal and the release's manifest, so it also tells a rollout tha
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 
+from coalmine.audit.journal import read_missing
 from coalmine.audit.report.answers import latency, scores
 from coalmine.audit.report.commits import Commits, commits
 from coalmine.audit.report.events import events, next_to_type
@@ -39,7 +41,8 @@ def write_report(folder: Path, manifest: Manifest, known: Commits = NONE_YET) ->
         MachineUnready: the disk is full.
     """
     page = folder / PAGE
-    replace_text(page, render(read_story(folder), manifest, known))
+    story = replace(read_story(folder), missing=tuple(read_missing(folder)))
+    replace_text(page, render(story, manifest, known))
     return page
 
 

@@ -9,6 +9,8 @@ from coalmine.audit.story import Story
 from coalmine.rollout.plan import Plan, StageKind
 from coalmine.rollout_spec import QualitySpec, gate_name
 
+MOST_MISSING = 5  # sentences on what was not counted; a server that is down says it in many words
+
 
 def trust(story: Story) -> str:
     if story.plan is None:
@@ -46,6 +48,7 @@ def sentences(story: Story, plan: Plan) -> Iterator[str]:
     yield from _dispersion(plan)
     if any(isinstance(gate, QualitySpec) for gate in plan.gates):
         yield "Quality knows those answers alone whose true label has come."
+    yield from story.missing[:MOST_MISSING]
     dry = [gate_name(gate) for gate in plan.gates if gate.dry_run]
     if dry:
         yield f"Dry run: {', '.join(dry)}. Measured and told, and without a say in anything."
