@@ -9,6 +9,7 @@ from coalmine.cluster.kinds import HTTP_ROUTE
 from coalmine.rollout.ports import Match, Routing, UserKey
 from coalmine.routers.routes import ForeignRoute
 from coalmine.routers.technology import (
+    COPIES_PORT,
     Condition,
     Copies,
     Json,
@@ -54,7 +55,8 @@ class HttpRouteRules:
     def with_copies(self, rule: Json, copies: Copies | None) -> Json:
         others = [each for each in rule.get("filters", []) if self._copied_to(each) is None]
         if copies is not None:
-            mirror: Json = {"backendRef": _object(self._backend(rule, copies.to))}
+            to = {**_object(self._backend(rule, copies.to)), "port": COPIES_PORT}
+            mirror: Json = {"backendRef": to}
             if copies.percent != 100:  # which older versions of the API do not know, and they copy everything
                 mirror["percent"] = copies.percent
             others.append({"type": "RequestMirror", "requestMirror": mirror})

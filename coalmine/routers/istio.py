@@ -9,6 +9,7 @@ from coalmine.cluster.kinds import VIRTUAL_SERVICE
 from coalmine.rollout.ports import Match, Routing, UserKey
 from coalmine.routers.routes import ForeignRoute
 from coalmine.routers.technology import (
+    COPIES_PORT,
     Condition,
     Copies,
     Json,
@@ -65,7 +66,7 @@ class HttpEntries:
                 raise ForeignRoute(
                     "it has a `mirror` of its own, beside which Istio takes no other: write `mirrors`"
                 )
-            to = self._route(rule, copies.to)["destination"]
+            to = {**self._route(rule, copies.to)["destination"], "port": {"number": COPIES_PORT}}
             others.append({"destination": to, "percentage": {"value": copies.percent}})
         elif len(others) == len(mirrors):
             return rule

@@ -23,6 +23,8 @@ from coalmine.slots import Slot
 
 Json = dict[str, Any]
 
+COPIES_PORT = 8081  # of a slot's Service (k8s/base/slot): what comes there its servers count as copies
+
 
 @dataclass(frozen=True)
 class Target:

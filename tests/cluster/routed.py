@@ -54,8 +54,9 @@ class Echo(asyncio.Protocol):
             status = "503 Fails" if path.endswith("/fail") else "200 OK"
             self.transport.write(f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode())
 async def serve():
-    server = await asyncio.get_running_loop().create_server(Echo, "0.0.0.0", 8080)
-    await server.serve_forever()
+    loop = asyncio.get_running_loop()
+    await loop.create_server(Echo, "0.0.0.0", 8081)  # copies
+    await (await loop.create_server(Echo, "0.0.0.0", 8080)).serve_forever()
 asyncio.run(serve())
 """
 
@@ -191,7 +192,7 @@ def _echo(name: str, labels: Mapping[str, str]) -> Json:
         "image": IMAGE,
         "command": ["python3", "-c", _ECHO],
         "env": [{"name": "SLOT", "value": labels["coalmine.dev/slot"]}],
-        "ports": [{"name": "http", "containerPort": 8080}],
+        "ports": [{"name": "http", "containerPort": 8080}, {"name": "copies", "containerPort": 8081}],
         "readinessProbe": {"tcpSocket": {"port": "http"}, "periodSeconds": 1},
         "securityContext": {
             "allowPrivilegeEscalation": False,

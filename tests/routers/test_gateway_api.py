@@ -97,7 +97,8 @@ def peoples(rule: Json) -> Json:
     filters = [
         each
         for each in kept.pop("filters", [])
-        if each.get("requestMirror", {}).get("backendRef") not in [backend(slot) for slot in Slot]
+        if each.get("requestMirror", {}).get("backendRef")
+        not in [{**backend(slot), "port": 8081} for slot in Slot]
     ]
     return {**kept, "filters": filters}
 
@@ -137,7 +138,7 @@ def shared(blue: int, green: int, **more: Any) -> Json:
 
 def copying(to: str, **more: Any) -> list[Json]:
     return [
-        {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": to, "port": 80}, **more}},
+        {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": to, "port": 8081}, **more}},
     ]
 
 

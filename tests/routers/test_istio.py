@@ -137,6 +137,14 @@ def copying(host: str, percent: float) -> list[Json]:
     return [{"destination": {"host": host}, "percentage": {"value": percent}}]
 
 
+def test_copies_go_to_the_port_where_servers_count_them_as_copies() -> None:
+    split = TrafficSplit({Slot.BLUE: 100, Slot.GREEN: 0}, mirror_percent=20)
+    (entry,) = ISTIO.with_split(route_of(shared(100, 0)), "m", split)["spec"]["http"]
+    (mirror,) = entry["mirrors"]
+    assert mirror["destination"]["port"] == {"number": 8081}
+    assert mirror["percentage"] == {"value": 20}
+
+
 def test_chosen_users_stand_before_everybody_else_and_after_the_testers() -> None:
     split = TrafficSplit(
         {Slot.BLUE: 100, Slot.GREEN: 0},
