@@ -189,17 +189,10 @@ class ClusterStore:
         try:
             self._cluster.create(CONFIG_MAP, body)
         except Stale:
-            self._replace_leftover(name, body)
+            # Of an earlier rollout, or of a write that ended before `m-rollout` named it: nobody reads it.
+            self._cluster.delete(CONFIG_MAP, name)
+            self._cluster.create(CONFIG_MAP, body)
         return replace(kept, earlier=(), closed=(*kept.closed, _last_tick(json.loads(kept.earlier[-1]))))
-
-    def _replace_leftover(self, name: str, body: Json) -> None:
-        """Of an earlier rollout, or of this very segment where its writer died before it said so."""
-        there = self._cluster.get(CONFIG_MAP, name)
-        if there is not None:
-            if rollout_of(there) == rollout_of(body) and there.get("binaryData") == body["binaryData"]:
-                return
-            self._cluster.delete(CONFIG_MAP, name, there["metadata"]["uid"])
-        self._cluster.create(CONFIG_MAP, body)
 
     # --- as it lies there ------------------------------------------------------------------
 

@@ -209,11 +209,15 @@ class Held(threading.Thread):
         pause_s = terms.renewed_every_s
         while not self._ending.wait(pause_s) and self._lost_to is None:
             try:
-                self._write(self.identity)
+                self.renew()
                 pause_s = terms.renewed_every_s
             except CoalmineError:
                 # Nobody else has it before it is over; whoever acts under it meets the same error.
                 pause_s = terms.look_every_s
+
+    def renew(self) -> None:
+        """Unless it was given back, or lost."""
+        self._write(self.identity)
 
     def give_back(self) -> None:
         self._ending.set()

@@ -125,10 +125,9 @@ def _to_the_end(
 
 
 def _last_saved(journal: Journal) -> RolloutState:
-    """Of a tick that saved twice, the first may be saved, done and told."""
+    """A tick that ends a rollout saves twice: what it saved first was done and told."""
     saved = journal.load()
     assert saved is not None
-    _tell(saved["outbox"], journal)
     return RolloutState.from_json(saved["state"])
 
 

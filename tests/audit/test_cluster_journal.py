@@ -10,6 +10,9 @@ import pytest
 
 from coalmine.audit import cluster_store
 from coalmine.audit.cluster_objects import rollout_name
+from coalmine.audit.cluster_store import ClusterStore
+from coalmine.audit.working_copy import Copy
+from coalmine.cluster.client import ClusterUnavailable
 from coalmine.cluster.kinds import CONFIG_MAP, LEASE
 from coalmine.errors import AlreadyRunning, IntegrityError, JournalUnavailable
 from coalmine.rollout.ports import Journal, Request
@@ -110,6 +113,22 @@ def test_a_runner_killed_while_it_moves_the_old_ticks_out_of_the_way_loses_none(
     assert told_in(reader.folder(FAKE)) == (list(range(20)), list(range(20)))
 
 
+def test_what_was_read_of_a_rollout_is_not_written_over_what_its_runner_wrote_meanwhile(
+    published: Place,
+) -> None:
+    machine = published.machine()
+    store, folder = ClusterStore(machine.cluster, MODEL), machine.folder(FAKE)
+    with (journal := machine.journal(FAKE)).lease():
+        carry_out(journal, 0)
+        kept = store.read()
+        assert kept is not None
+        late = Copy.of(store, kept, folder)
+        carry_out(journal, 1)
+        late.write()
+        assert told_in(folder) == ([0, 1], [0, 1])
+        assert journal.load() == saved(1)
+
+
 def revive(machine: Machine) -> None:
     """Its way to the cluster works again, and what it held is over."""
     machine.cluster.before, machine.cluster.down = None, False
@@ -175,6 +194,31 @@ def test_a_request_that_came_with_an_unsaved_tick_is_given_again(published: Plac
         assert list(journal.take_requests()) == [PAUSE]
         carry_out(journal, 1)
         assert list(journal.take_requests()) == []
+
+
+def test_a_request_that_no_state_holds_is_not_taken_for_obeyed_where_requests_alone_cannot_be_read(
+    published: Place,
+) -> None:
+    machine, person = published.machine(), published.machine()
+    journal = machine.journal(FAKE)
+
+    def hide_requests(method: str, name: str) -> None:
+        if (method, name) == ("GET", f"{MODEL}-asks"):
+            raise ClusterUnavailable("too many requests")
+
+    with journal.lease():
+        carry_out(journal, 0)
+        person.rollouts.ask(person.folder(FAKE), PAUSE)
+        assert list(journal.take_requests()) == [PAUSE]
+        machine.cluster.down = True
+        with pytest.raises(JournalUnavailable):
+            journal.save(saved(1))
+        machine.cluster.down = False
+        machine.cluster.before = hide_requests
+        assert list(journal.take_requests()) == []
+        carry_out(journal, 1)
+        machine.cluster.before = None
+        assert list(journal.take_requests()) == [PAUSE]
 
 
 def test_a_lease_that_could_not_be_renewed_stays_with_its_holder_while_nobody_takes_it(

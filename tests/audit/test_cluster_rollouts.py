@@ -124,6 +124,14 @@ def test_the_next_rollout_takes_the_place_of_one_that_has_ended_and_nothing_of_t
         assert list(journal.take_requests()) == []
 
 
+def test_one_that_has_ended_gives_way_whatever_the_clock_of_the_next_machine_says(published: Place) -> None:
+    end(published.machine())
+    by_a_slow_clock = dataclasses.replace(FAKE, started_at_s=FAKE.started_at_s - 600)
+    published.machine().publish(by_a_slow_clock)
+    reader = published.machine()
+    assert reader.rollouts.at_hand(MODEL) == [reader.folder(by_a_slow_clock)]
+
+
 def test_the_end_stays_to_be_seen_until_the_next_rollout_begins(published: Place) -> None:
     end(published.machine())
     reader = published.machine()
@@ -185,6 +193,18 @@ def test_each_notice_is_begun_by_one_machine_only(published: Place) -> None:
     assert not two.add(line, once=("sequence", "hook"))
     assert two.add({**line, "hook": "def"}, once=("sequence", "hook"))
     assert [each["hook"] for each in one.read()] == ["abc", "def"]
+
+
+def test_who_is_late_with_the_notices_of_a_rollout_that_is_over_loses_none_of_the_next(
+    published: Place,
+) -> None:
+    late, machine = published.machine(), published.machine()
+    line = {"sequence": 0, "hook": "abc", "outcome": "sending"}
+    notices = machine.rollouts.notices(machine.publish(LATER))
+    notices.add(line)
+    with pytest.raises(NotFound, match=f"{FAKE.about.id} of {MODEL} is over"):
+        late.rollouts.notices(late.folder(FAKE)).add(line)
+    assert notices.read() == [line]
 
 
 def test_what_stopped_a_runner_is_read_by_who_follows_on_another_machine(published: Place) -> None:

@@ -25,6 +25,7 @@ from coalmine.notifications.notifier import Audience, NotDelivered, Notifier, No
 from coalmine.notifications.sent import undelivered as undelivered_in
 from coalmine.rollout.events import Event, EventKind
 from tests.audit.fake_rollouts import FakeRollout
+from tests.local.harness import eventually
 
 K = EventKind
 HOOK = Hook("https://hooks.example/secret", Format.JSON, frozenset(Told))
@@ -96,6 +97,20 @@ def test_a_runner_killed_while_sending_sends_none_twice_and_status_says_what_may
     assert undelivered(folder) == [
         "`started` is on its way to json webhook hooks.example, or was lost when the runner ended"
     ]
+
+
+def test_of_two_runners_that_know_the_same_one_tells_it(tmp_path: Path) -> None:
+    folder, inbox = rollout(tmp_path), Inbox()
+    old, new = Notifier(inbox), Notifier(inbox)
+    for number, notifiers in enumerate(((old, new), (new, old))):
+        for notifier in notifiers:
+            journal = journal_of(folder, notifier, HOOK)
+            kind = (K.STARTED, K.ROLLING_BACK)[number]
+            journal.append_event(Event(number, 1000.0 + number, kind, "So it is.", 5).to_json())
+            eventually(lambda told=number: len(inbox.told) > told, "it is told")
+    old.close()
+    new.close()
+    assert inbox.told == ["started", "rolled-back"]
 
 
 def test_two_addresses_are_told_apart(tmp_path: Path) -> None:

@@ -179,6 +179,7 @@ def test_what_a_person_asks_reaches_the_runner_on_the_other_machine(two: Two) ->
 
 def test_with_the_cluster_out_of_reach_status_says_so_and_a_runner_looks_again(two: Two) -> None:
     waiting = Waiting(two.second, two.serving(two.second))
+    assert list(waiting.models(frozenset())) == [MODEL]
     two.clients[two.second.top].down = True
     assert under_way(two.second) is None
     assert list(waiting.models(frozenset())) == []

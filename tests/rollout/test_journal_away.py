@@ -75,6 +75,38 @@ def test_away_for_a_minute_at_any_moment_the_rollout_holds_and_ends_the_same(
     assert not [at_s for at_s in moved_at if away.from_s <= at_s < away.until_s]
 
 
+@pytest.mark.parametrize("story", [good, bad], ids=lambda story: story.__name__)
+def test_whichever_save_fails_the_rollout_ends_the_same(story: Callable[[World], Plan]) -> None:
+    undisturbed = World(seed=1)
+    expected = told(undisturbed, upgrade(undisturbed, story(undisturbed)))
+    for failing in range(2, 1000):  # without the first, nothing has begun
+        world = World(seed=1)
+        its_plan = story(world)
+        saves = failing_at(world, failing)
+        assert told(world, upgrade(world, its_plan)) == expected, f"save {failing} failed"
+        assert_sequences(world)
+        assert_replays(its_plan, world)
+        if saves() < failing:
+            assert failing > 5, "every save must have failed once"
+            return
+    pytest.fail("no rollout was long enough to fail nowhere")
+
+
+def failing_at(world: World, failing: int) -> Callable[[], int]:
+    """The save of that number fails, and no other; says how many there were."""
+    save, count = world.journal.save, 0
+
+    def counted(state: Mapping[str, object]) -> None:
+        nonlocal count
+        count += 1
+        if count == failing:
+            raise JournalUnavailable("the simulated API server is away")
+        save(state)
+
+    world.journal.save = counted  # type: ignore[method-assign]
+    return lambda: count
+
+
 def test_a_request_that_came_with_an_unsaved_tick_is_not_lost() -> None:
     world = World(seed=1)
     away = Away(world, 7, 20)
