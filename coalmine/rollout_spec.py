@@ -291,8 +291,6 @@ class Rollout(Spec):
             raise ValueError(f"two gates are called `{twice[0]}`: give one of them a `name` of its own")
         if sum(isinstance(gate, AgreementSpec) for gate in gates) > 1:
             raise ValueError("two gates `agreement`: answers are compared once, by one `tolerance`. Keep one")
-        if sum(isinstance(gate, AgreementSpec) for gate in gates) > 1:
-            raise ValueError("two agreement gates: pairs are compared once, by one `tolerance`; keep one")
         if all(gate.dry_run for gate in gates):
             raise ValueError("must hold at least one gate that is no `dry_run`: nothing else can promote")
         return gates

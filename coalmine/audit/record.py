@@ -7,6 +7,7 @@ rollout finds the commit by its trailers and only makes good what is missing of 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from coalmine.audit.attribution import to_trailer
@@ -14,8 +15,8 @@ from coalmine.audit.closing import Ending, dump_record, pack_ticks, record_folde
 from coalmine.audit.journal import PLAN
 from coalmine.audit.story import Story, read_story
 from coalmine.durable import replace_bytes
-from coalmine.errors import Conflict
-from coalmine.registry.commits import Change, Tag, publish
+from coalmine.errors import Conflict, RemoteUnavailable
+from coalmine.registry.commits import Change, Tag, catch_up, publish
 from coalmine.registry.repository import Commit, Repository
 from coalmine.registry.tags import assignment_tag, assignments
 from coalmine.settings import GitSettings
@@ -26,8 +27,8 @@ class GitRecord:
     """The Record port over Git, for the rollout whose journal lies in `folder`.
 
     Raises, besides what the port says:
-        PushRejected: somebody else changed the same slots meanwhile.
-        Conflict: the slots in Git no longer hold this rollout's candidate.
+        PushRejected: what is here and what the remote has cannot be joined.
+        Conflict: the slots in Git no longer hold the candidate that is promoted.
     """
 
     def __init__(self, repository: Repository, folder: Path, git: GitSettings) -> None:
@@ -44,8 +45,15 @@ class GitRecord:
 
     def _close(self, story: Story, ending: Ending, reason: str) -> None:
         closed = closing_commit(self._repository, story.about.id)
+        if closed is None:
+            self._catch_up()
         change = self._write(story, ending, reason) if closed is None else _again(closed)
         publish(self._repository, change, self._git.remote, self._git.branch)
+
+    def _catch_up(self) -> None:
+        """Somebody may have taken the candidate back in Git, which is a way to stop a rollout."""
+        with suppress(RemoteUnavailable):  # then the push says so, with the commit made
+            catch_up(self._repository, self._git.remote, self._git.branch)
 
     def _write(self, story: Story, ending: Ending, reason: str) -> Change:
         """The files of the closing commit, in the working tree, and what the commit says."""
@@ -53,7 +61,12 @@ class GitRecord:
         # From Git: an earlier call that was killed may have left the working tree's file promoted.
         slots = _committed_slots(self._repository, about.environment, about.model)
         release = _candidate(slots, story)
-        after = slots.with_promotion() if ending is Ending.PROMOTED else slots.with_rejection()
+        if release is not None:
+            after = slots.with_promotion() if ending is Ending.PROMOTED else slots.with_rejection()
+        elif ending is Ending.REJECTED:  # what people made of the slots meanwhile stays
+            release, after = _handed_over(self._repository, story), slots
+        else:
+            raise _taken_back(slots, story)
         folder = record_folder(about.model, about.id)
         contents = {
             folder / "rollout.yaml": dump_record(to_record(story, ending, reason)).encode(),
@@ -106,12 +119,27 @@ def _committed_slots(repository: Repository, environment: str, model: str) -> Sl
     return parse_slots(repository.read(repository.head(), path).decode(), str(path))
 
 
-def _candidate(slots: Slots, story: Story) -> SlotRelease:
+def _candidate(slots: Slots, story: Story) -> SlotRelease | None:
+    """None: the slots no longer hold the rollout's candidate."""
+    release = slots.candidate_release
+    return release if release is not None and release.version == story.about.candidate else None
+
+
+def _handed_over(repository: Repository, story: Story) -> SlotRelease:
+    """The candidate, as the commit that put it into its slot has it."""
+    about = story.about
+    path = slots_path(about.environment, about.model)
+    for commit in repository.log((path,), {"Model": about.model, "Version": about.candidate}):
+        release = _candidate(parse_slots(repository.read(commit.sha, path).decode(), str(path)), story)
+        if release is not None:
+            return release
+    raise _taken_back(_committed_slots(repository, about.environment, about.model), story)
+
+
+def _taken_back(slots: Slots, story: Story) -> Conflict:
     about, release = story.about, slots.candidate_release
-    if release is not None and release.version == about.candidate:
-        return release
     holds = "no candidate" if release is None else f"the candidate {release.version}"
-    raise Conflict(
+    return Conflict(
         f"Rollout {about.id} cannot be recorded: {slots_path(about.environment, about.model)} holds {holds}, "
         f"not {about.candidate}. Somebody changed it while the rollout ran: look at git log -- that file."
     )

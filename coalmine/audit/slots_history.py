@@ -31,19 +31,32 @@ def slots_history(
 ) -> dict[Place, list[SlotsChange]]:
     """Every commit of every slots file, oldest first, by environment and model; also of those that are gone.
 
+    Also those that closed a rollout whose candidate had been taken out of the file before.
     Three git processes, for any number of models and commits.
     """
     files = f":(glob)k8s/environments/{environment or '*'}/{model or '*'}/slots.yaml"
-    commits = {commit.sha: commit for commit in reversed(list(repository.log([files])))}
+    records = f":(glob)models/{model or '*'}/rollouts/*/rollout.yaml"
+    commits = {commit.sha: commit for commit in reversed(list(repository.log([files, records])))}
     touched = [(sha, path) for sha, path in _touched(repository, files) if sha in commits]
-    changes: dict[Place, list[SlotsChange]] = {}
+    left: dict[str, dict[Place, Slots]] = {sha: {} for sha in commits}
     for (sha, path), text in zip(touched, _contents(repository, touched), strict=True):
         place = (path.parts[2], path.parts[3])
-        nothing = Slots(environment=place[0], model=place[1])
-        after = nothing if text is None else parse_slots(text, f"{path} at commit {sha[:12]}")
-        earlier = changes.setdefault(place, [])
-        earlier.append(SlotsChange(commits[sha], earlier[-1].after if earlier else nothing, after))
+        left[sha][place] = (
+            _nothing(place) if text is None else parse_slots(text, f"{path} at commit {sha[:12]}")
+        )
+    changes: dict[Place, list[SlotsChange]] = {}
+    for sha, commit in commits.items():
+        closed = (commit.trailers.get("Environment", ""), commit.trailers.get("Model", ""))
+        if closed in changes:
+            left[sha].setdefault(closed, changes[closed][-1].after)
+        for place, after in left[sha].items():
+            earlier = changes.setdefault(place, [])
+            earlier.append(SlotsChange(commit, earlier[-1].after if earlier else _nothing(place), after))
     return changes
+
+
+def _nothing(place: Place) -> Slots:
+    return Slots(environment=place[0], model=place[1])
 
 
 def _touched(repository: Repository, files: str) -> list[tuple[str, PurePosixPath]]:

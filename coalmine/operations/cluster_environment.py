@@ -17,7 +17,7 @@ from coalmine.rollout_spec import GateSpec
 from coalmine.settings import KubernetesSettings
 from coalmine.slots import Slot, SlotPod, SlotRelease, slots_path
 from coalmine.spec import ModelSpec, load_model_spec
-from coalmine.wiring import Adapters, cluster_adapters
+from coalmine.wiring import TECHNOLOGIES, Adapters, cluster_adapters
 
 IMAGE = "model-server"  # in k8s/base: what `images` of a kustomization.yaml replaces
 
@@ -26,6 +26,10 @@ class ClusterEnvironment(ServingEnvironment):
     @property
     def address(self) -> str:
         return self.settings.address
+
+    @property
+    def warning(self) -> str:
+        return TECHNOLOGIES[self.settings.router].warning
 
     @cached_property
     def cluster(self) -> Cluster:

@@ -91,6 +91,8 @@ def deliver(
     if not retry:
         _refuse_rejected(workspace, serving, slots, wanted)
     serving.up()
+    if serving.warning:
+        tell(serving.warning)
     ended = (
         _finish_record(workspace, spec, serving, slots, tell)
         if slots.candidate_release is None
@@ -99,7 +101,7 @@ def deliver(
     if ended is not None and ended.version == wanted.manifest.version:
         return ended
     router = serving.adapters(spec).router
-    Plan.of(spec.rollout).require(router.supports(), workspace.settings.environment(environment).router)
+    Plan.of(spec.rollout).require(router.supports())
     slots = serving.slots(model)
     if slots.stable_release is not None and slots.stable_release.version == wanted.manifest.version:
         restore(serving, spec, slots)

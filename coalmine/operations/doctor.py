@@ -113,4 +113,5 @@ def _environment(workspace: Workspace, name: str) -> str:
     else:
         serving.up()
         running = "up"
-    return f"{serving.address}, {running}"
+    told = f"{serving.address}, {running}"
+    return f"{told}. {serving.warning}" if serving.warning else told

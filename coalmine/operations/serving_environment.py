@@ -43,6 +43,11 @@ class ServingEnvironment(ABC):
     def rollouts(self) -> Rollouts:
         """Its rollouts, whoever drives them."""
 
+    @property
+    def warning(self) -> str:
+        """What its people should know of it and mend one day; "" where there is nothing."""
+        return ""
+
     @abstractmethod
     def up(self) -> None:
         """Ready to take a release, when it returns. Idempotent.

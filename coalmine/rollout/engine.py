@@ -31,6 +31,8 @@ from coalmine.rollout_spec import gate_name
 SICK_SHARE, SICK_REQUESTS = 0.2, 20
 QUIET_S = 30.0  # so long without a request on the candidate is worth a word
 
+_UNREADABLE, _UNMOVED = "The route cannot be read: ", "The users cannot be moved: "
+
 
 def begin(plan: Plan, state: RolloutState, now_s: float, asked_by: str = "", again: bool = False) -> Decision:
     """The first decision of a rollout, told as its first event.
@@ -57,6 +59,13 @@ def decide(plan: Plan, state: RolloutState, seen: Observation, now_s: float) -> 
             return decision
         case other:
             assert_never(other)
+
+
+def unrouted(state: RolloutState, why: str, now_s: float) -> Decision:
+    """The users could not be moved. Where the route cannot even be read, that was told already."""
+    if state.held is not None and state.held.startswith(_UNREADABLE):
+        return Decision(state)
+    return Decision(state).holding(f"{_UNMOVED}{why}", now_s)
 
 
 def recorded(state: RolloutState, now_s: float) -> Decision:
@@ -223,9 +232,11 @@ def _look(plan: Plan, decision: Decision, seen: Observation, now_s: float) -> De
 def _obstacle(plan: Plan, state: RolloutState, seen: Observation) -> str | None:
     """Why this tick's counts cannot be used, if so."""
     if isinstance(seen.split, Unmeasured):
-        return f"The route cannot be read: {seen.split.reason}"
+        return f"{_UNREADABLE}{seen.split.reason}"
     wanted = wanted_split(plan, state)
     if seen.split != wanted:
+        if state.held is not None and state.held.startswith(_UNMOVED):
+            return state.held
         shown, meant = _in_words(seen.split, state), _in_words(wanted, state)
         if state.base is None or state.straddles:
             return f"Waiting for the route: the candidate has {shown}, not yet {meant}."

@@ -199,17 +199,17 @@ class Plan:
             needs.add(Routing.STICKY_COOKIE if by_cookie else Routing.STICKY_HEADER)
         return frozenset(needs)
 
-    def require(self, supported: frozenset[Routing], router: str) -> None:
+    def require(self, supported: frozenset[Routing]) -> None:
         """
         Raises:
-            Unsupported: `router` cannot do what the plan needs.
+            Unsupported: the environment's router cannot do what the plan needs.
         """
         lacking = sorted(self.needs() - supported)
         if lacking:
             keys = {Routing.MIRROR: "shadow", Routing.MATCH: "users"}
             named = ", ".join(f"`{keys.get(each, 'sticky')}` ({each})" for each in lacking)
             raise Unsupported(
-                f"the router {router} of this environment cannot do what `rollout` in model.yaml asks for: "
+                "the router of this environment cannot do what `rollout` in model.yaml asks for: "
                 f"{named}. Take it out, or deliver to an environment whose router can."
             )
 

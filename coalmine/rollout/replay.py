@@ -64,6 +64,8 @@ def _decide(plan: Plan, state: RolloutState | None, tick: Tick) -> Decision:
             return engine.decide(plan, state, tick.seen, tick.at_s)
         case Happening.RESUMED:
             return engine.resumed(state)
+        case Happening.UNROUTED:
+            return engine.unrouted(state, tick.why, tick.at_s)
         case Happening.RECORDED:
             return engine.recorded(state, tick.at_s)
         case Happening.UNRECORDED:

@@ -69,7 +69,7 @@ def run(plan: Plan, slots: Slots, ports: Ports, *, asked_by: str = "", again: bo
             be pushed within the plan's no-data budget; run again to finish.
         JournalUnavailable: no state could be saved for as long, so that nobody was moved; run again.
     """
-    plan.require(ports.router.supports(), type(ports.router).__name__)
+    plan.require(ports.router.supports())
     with ports.journal.lease():
         state = _resume_or_begin(plan, slots, ports, asked_by, again)
         if not state.phase.ended:
@@ -94,7 +94,10 @@ def step(plan: Plan, state: RolloutState, ports: Ports) -> RolloutState:
     """One tick."""
     seen = _observe(plan, state, ports)
     state = _take(plan, state, _tick(state, ports, Happening.SEEN, seen=seen), ports)
-    there = _set_split(plan, state, seen, ports)
+    try:
+        there = _set_split(plan, state, seen, ports)
+    except (RouterUnavailable, RouteConflict) as error:
+        return _take(plan, state, _tick(state, ports, Happening.UNROUTED, why=str(error)), ports)
     if state.phase in (Phase.PROMOTING, Phase.ROLLING_BACK) and there:
         return _close(plan, state, ports)
     return state
@@ -238,17 +241,18 @@ def _tell(outbox: Mapping[str, Sequence[Mapping[str, object]]], journal: Journal
 
 
 def _set_split(plan: Plan, state: RolloutState, seen: Observation, ports: Ports) -> bool:
-    """Ask for the state's split where the route shows another. Returns whether the route shows it."""
+    """Ask for the state's split where the route shows another. Returns whether the route shows it.
+
+    Raises:
+        RouterUnavailable, RouteConflict: the users stay where they are.
+    """
     wanted = engine.wanted_split(plan, state)
     if seen.split == wanted:
         return True
     if not state.has_stable and state.weight_percent == 0:
         return True  # a first release: there is nobody to send users to yet
-    try:
-        ports.router.set_split(wanted)
-        return ports.router.observed_split() == wanted
-    except (RouterUnavailable, RouteConflict):
-        return False  # seen again in the next tick, which says so
+    ports.router.set_split(wanted)
+    return ports.router.observed_split() == wanted
 
 
 def _close(plan: Plan, state: RolloutState, ports: Ports) -> RolloutState:

@@ -37,6 +37,7 @@ class Happening(StrEnum):
     BEGUN = "begun"
     SEEN = "seen"
     RESUMED = "resumed"  # another runner goes on
+    UNROUTED = "unrouted"  # the users could not be moved, and stay where they are
     RECORDED = "recorded"  # the closing commit is pushed
     UNRECORDED = "unrecorded"  # it could not be, and waits
 

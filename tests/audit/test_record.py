@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from coalmine.audit.closing import (
     unpack_polls,
     unpack_ticks,
 )
+from coalmine.audit.history import Action, deployments, served
 from coalmine.audit.journal import read_polls
 from coalmine.audit.record import closing_commit
 from coalmine.audit.story import read_story
@@ -122,6 +123,38 @@ def test_slots_that_hold_another_candidate_by_now_are_left_alone(world: World) -
     with pytest.raises(Conflict, match=r"holds no candidate, not 1\.0\.0"):
         world.record(folder).promote()
     assert world.git("rev-parse", "HEAD") == head
+
+
+def test_who_takes_the_candidate_back_in_git_has_the_rollout_recorded_as_rejected(serving: World) -> None:
+    """By `git revert` in another clone, while the older release waits in that slot."""
+    serving.promote(GOOD)
+    before = serving.slots()
+    folder = serving.start(BAD)
+    elsewhere = serving.top.with_name("elsewhere")
+    serving.git("clone", "-q", str(serving.remote), str(elsewhere))
+    serving.git("revert", "--no-edit", "HEAD", top=elsewhere)
+    serving.git("push", "-q", "origin", "main", top=elsewhere)
+    serving.at(BAD.started_at_s + 90)
+    serving.record(folder).reject("the candidate died: it was taken away")
+    assert serving.slots() == before
+    commit = serving.repository.commit("HEAD")
+    assert (commit.trailers["Decision"], commit.trailers["Version"]) == ("rejected", "2.0.0")
+    assert commit.trailers["Digest"] == serving.releases["2.0.0"].model_digest
+    assert serving.git("rev-parse", "main", top=serving.remote) == commit.sha
+    last = deployments(serving.repository, ENVIRONMENT, MODEL)[-1]
+    assert (last.version, last.outcome, last.rollout) == ("2.0.0", Action.REJECTED, BAD.about.id)
+    during = datetime.fromtimestamp(BAD.started_at_s + 60, UTC)
+    beside = served(serving.repository, ENVIRONMENT, MODEL, during).beside
+    assert beside is not None
+    assert beside.version == "2.0.0"
+
+
+def test_what_was_taken_back_in_git_is_not_promoted(serving: World) -> None:
+    serving.promote(GOOD)
+    folder = serving.start(BAD)
+    serving.git("revert", "--no-edit", "HEAD")
+    with pytest.raises(Conflict, match=r"holds no candidate, not 2\.0\.0"):
+        serving.record(folder).promote()
 
 
 def test_the_starting_commit_of_a_rollout_does_not_count_as_its_end(world: World) -> None:

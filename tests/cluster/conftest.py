@@ -15,6 +15,7 @@ import pytest
 from kubernetes import client
 
 from coalmine.cluster.client import Cluster
+from tests.cluster.shop import Shop, opened
 from tests.scenarios.conftest import _quiet_machine, released  # noqa: F401
 
 
@@ -43,3 +44,12 @@ def cluster(any_cluster: Cluster) -> Iterator[Cluster]:
     core.create_namespace({"metadata": {"name": name, "labels": labels}})
     yield any_cluster.in_namespace(name)
     core.delete_namespace(name)
+
+
+@pytest.fixture(params=["gateway_api", "istio"])
+def shop(request: pytest.FixtureRequest, released: Path, tmp_path: Path, cluster: Cluster) -> Iterator[Shop]:  # noqa: F811
+    """1.0.0 serves."""
+    with opened(released, tmp_path, cluster, request.param) as shop:
+        shop.deliver("1.0.0")
+        assert shop.slots == {"stable": "1.0.0", "candidate": None}
+        yield shop

@@ -6,28 +6,34 @@ address where the node is this machine.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from coalmine.cluster.client import Cluster
-from coalmine.cluster.kinds import GIT_REPOSITORY, KUSTOMIZATION
+from coalmine.cluster.kinds import GIT_REPOSITORY, KUSTOMIZATION, POD
 from tests.cluster.front_doors import gateway_address, istio_address
 from tests.cluster.git_server import serving_git
 from tests.cluster.image import REFERENCE
 from tests.ports import reserved_port
-from tests.scenarios.lending import MODEL_YAML
+from tests.scenarios.lending import LOANS, MODEL_YAML
+from tests.scenarios.users import Users, asking
 from tests.scenarios.workplace import MODEL, Workplace, copied
 
 ENVIRONMENT = "production"
+PER_S = 200
+ROLLED_BACK = 1
 PROMETHEUS_URL = os.environ.get("COALMINE_TEST_PROMETHEUS", "http://127.0.0.1:9795")
 # Polls as often as the test cluster's Prometheus scrapes; margins far wider than the defaults, so that a
 # rollout at 200 requests per second takes half a minute.
@@ -48,6 +54,7 @@ class Shop:
 
     work: Workplace
     cluster: Cluster
+    router: str
     address: str
     host: str
 
@@ -69,6 +76,52 @@ class Shop:
 
     def deliver(self, version: str, *, status: int = 0) -> str:
         return self.run("deliver", "--version", version, status=status)
+
+    def users(self, headers: Mapping[str, str] | None = None) -> AbstractContextManager[Users]:
+        """200 a second, from outside the cluster."""
+        return asking(self.url, self.work.top / LOANS, PER_S, {"host": self.host, **(headers or {})})
+
+    @contextmanager
+    def delivering(self, version: str) -> Iterator[subprocess.Popen[str]]:
+        """A delivery of `version` that runs beside the block, and ends after it."""
+        delivery = self.work.start("deliver", MODEL, "--environment", ENVIRONMENT, "--version", version)
+        try:
+            yield delivery
+        finally:
+            if delivery.poll() is None:
+                delivery.terminate()
+
+    def pods(self) -> dict[str, str]:
+        """The uid of each pod to the version that it serves."""
+        found: list[dict[str, Any]] = self.cluster.list(POD, {"app.kubernetes.io/name": MODEL})
+        return {
+            each["metadata"]["uid"]: each["metadata"]["labels"]["app.kubernetes.io/version"]
+            for each in found
+            if "deletionTimestamp" not in each["metadata"]
+        }
+
+    def events(self) -> list[dict[str, Any]]:
+        """The story of the newest rollout, so far."""
+        rollouts = self.work.top / ".coalmine/rollouts" / ENVIRONMENT / MODEL
+        newest = max(rollouts.glob("*/events.jsonl"), key=lambda path: path.parent.name, default=None)
+        if newest is None:
+            return []
+        return [json.loads(line) for line in newest.read_text(encoding="utf-8").splitlines()]
+
+    def await_told(self, words: str, within_s: float = 60.0) -> None:
+        """Return when the newest rollout's story has `words`."""
+        deadline = time.monotonic() + within_s
+        while not any(words in event["sentence"] for event in self.events()):
+            assert time.monotonic() < deadline, [event["sentence"] for event in self.events()]
+            time.sleep(0.2)
+
+    def told(self, users: Users) -> None:
+        """The story of the newest rollout, and what users saw so far, for whoever runs this with -s."""
+        events = self.events()
+        for event in events:
+            after_s = event["at_s"] - events[0]["at_s"]
+            print(f"{after_s:7.1f} s {event['weight_percent']:3} %  {event['kind']}: {event['sentence']}")
+        print(dict(users.answers))
 
     def plan(self, rollout: str) -> None:
         """From now on rollouts go by `rollout`, a section of model.yaml."""
@@ -106,7 +159,7 @@ def opened(released: Path, folder: Path, cluster: Cluster, router: str) -> Itera
         words += ["--host", name, "--gateway", "users", "--prometheus-url", PROMETHEUS_URL]
         work.run("new", "environment", ENVIRONMENT, *words)
         _edit(work, cluster, dvc)
-        shop = Shop(work, cluster, door(), name)
+        shop = Shop(work, cluster, router, door(), name)
         shop.plan(CANARY)
         _have_flux_bring_it(cluster, f"{git}/git.git")
         yield shop

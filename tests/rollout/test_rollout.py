@@ -39,6 +39,10 @@ def ask(world: World, what: Ask) -> None:
     world.journal.asked.append(Request(what, "Mia", world.now))
 
 
+def sentences(world: World, kind: str) -> list[str]:
+    return [event["sentence"] for event in world.journal.events if event["kind"] == kind]
+
+
 def weight(world: World) -> int:
     assert world.router.split is not None
     return world.router.split.weights[Slot.GREEN]
@@ -168,6 +172,38 @@ def test_weights_moved_by_another_hand_are_set_again_and_the_poll_is_dropped() -
     assert ended.phase is Phase.PROMOTED
     assert any("Somebody moved the route" in event["sentence"] for event in world.journal.events)
     assert all(poll["weight_percent"] in (5, 25, 50, 100) for poll in world.journal.polls)
+
+
+def test_who_owns_the_route_is_said_once_while_nobody_can_be_moved_to_the_next_stage() -> None:
+    world = World()
+    world.at(38, lambda: setattr(world.router, "refusal", "it belongs to Flagger"))
+    world.at(90, lambda: setattr(world.router, "refusal", None))
+    ended = upgrade(world)
+    assert ended.phase is Phase.PROMOTED
+    assert world.router.history == [5, 25, 50, 100]
+    assert sentences(world, "held") == ["The users cannot be moved: it belongs to Flagger"]
+
+
+@pytest.mark.parametrize("is_readable", [True, False])
+def test_users_who_cannot_be_brought_back_yet_are_told_of_and_brought_back_later(is_readable: bool) -> None:
+    world = World()
+    world.behaviour[Slot.GREEN].failing = 1.0
+
+    def refuse() -> None:
+        world.router.refusal, world.router.down = "it belongs to Flagger", not is_readable
+
+    def let_go() -> None:
+        world.router.refusal, world.router.down = None, False
+
+    why = "it belongs to Flagger" if is_readable else "the simulated router is down"
+    world.at(36, refuse)
+    world.at(150, let_go)
+    ended = upgrade(world)
+    assert (ended.phase, weight(world)) == (Phase.ROLLED_BACK, 0)
+    assert world.now >= 150
+    told = sentences(world, "held")
+    assert told[-1] == f"The users cannot be moved: {why}"
+    assert len(told) == 1 + (not is_readable)
 
 
 def test_a_candidate_that_cannot_start_ends_the_rollout_at_once_in_its_own_words() -> None:

@@ -50,6 +50,13 @@ class Users:
             assert self._thread.is_alive()
             time.sleep(0.02)
 
+    def await_version(self, version: str, within_s: float = 60.0) -> None:
+        """Return when `version` has answered somebody."""
+        deadline = time.monotonic() + within_s
+        while (version, 200) not in self.answers:
+            assert time.monotonic() < deadline, dict(self.answers)
+            time.sleep(0.02)
+
     def end(self) -> None:
         """Every request was answered, or given up, when this returns."""
         self._ending.set()

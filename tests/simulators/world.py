@@ -18,6 +18,7 @@ from coalmine.errors import (
     AlreadyRunning,
     ReconcilerUnavailable,
     RemoteUnavailable,
+    RouteConflict,
     RouterUnavailable,
     TelemetryUnavailable,
 )
@@ -97,7 +98,7 @@ class SimulatedClock:
 
 
 class SimulatedRouter:
-    """Takes up a split at once, unless told to be `deaf` or `down`."""
+    """Takes up a split at once, unless told to be `deaf` or `down`, or only to be read."""
 
     def __init__(self) -> None:
         self.split: TrafficSplit | None = None
@@ -105,6 +106,7 @@ class SimulatedRouter:
         self.splits: list[TrafficSplit] = []  # and whole
         self.deaf = False
         self.down = False
+        self.refusal: str | None = None
         self.supported = frozenset(Routing)
 
     def supports(self) -> frozenset[Routing]:
@@ -113,6 +115,8 @@ class SimulatedRouter:
     def set_split(self, split: TrafficSplit) -> None:
         if self.down:
             raise RouterUnavailable("the simulated router is down")
+        if self.refusal is not None:
+            raise RouteConflict(self.refusal)
         self.history.append(split.weights[Slot.GREEN])
         self.splits.append(split)
         if not self.deaf:
