@@ -55,11 +55,13 @@ schemas: setup ## Write docs/schemas/ from the models in code
 
 lock: setup ## Resolve the lock files anew
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --upgrade \
-	  --python-version 3.11 --group dev pyproject.toml -o requirements.lock
+	  --python-version 3.11 --extra cluster --group dev pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --upgrade \
 	  --python-version 3.11 --constraints requirements.lock --group pyproject.toml:build -o requirements-build.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --upgrade \
 	  --python-version 3.11 --constraints requirements.lock --group pyproject.toml:serving -o requirements-serving.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --upgrade \
+	  --python-version 3.11 --constraints requirements.lock --extra cluster pyproject.toml -o requirements-pipelines.lock
 	for client in tests/serving/clients/*.in; do \
 	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --upgrade \
 	    --python-version 3.11 $$client -o $${client%.in}.lock || exit; \

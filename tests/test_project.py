@@ -17,7 +17,12 @@ from coalmine.scaffold.json_schemas import schema_files
 from coalmine.scaffold.template import template_files
 
 TOP = Path(__file__).parents[1]
-LOCKS = ["requirements.lock", "requirements-build.lock", "requirements-serving.lock"]
+LOCKS = [
+    "requirements.lock",
+    "requirements-build.lock",
+    "requirements-pipelines.lock",
+    "requirements-serving.lock",
+]
 
 
 @pytest.fixture(scope="module")

@@ -89,7 +89,8 @@ class Shop:
             yield delivery
         finally:
             if delivery.poll() is None:
-                delivery.terminate()
+                delivery.kill()
+                delivery.communicate()
 
     def pods(self) -> dict[str, str]:
         """The uid of each pod to the version that it serves."""
@@ -108,10 +109,10 @@ class Shop:
             return []
         return [json.loads(line) for line in newest.read_text(encoding="utf-8").splitlines()]
 
-    def await_told(self, words: str, within_s: float = 60.0) -> None:
-        """Return when the newest rollout's story has `words`."""
+    def await_told(self, words: str, times: int = 1, within_s: float = 60.0) -> None:
+        """Return when the newest rollout's story has `words`, in so many events."""
         deadline = time.monotonic() + within_s
-        while not any(words in event["sentence"] for event in self.events()):
+        while sum(words in event["sentence"] for event in self.events()) < times:
             assert time.monotonic() < deadline, [event["sentence"] for event in self.events()]
             time.sleep(0.2)
 

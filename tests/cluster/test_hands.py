@@ -19,6 +19,7 @@ from coalmine.routers import hands
 from coalmine.slots import Slot
 from coalmine.wiring import TECHNOLOGIES
 from tests.cluster.shop import ROLLED_BACK, Shop
+from tests.scenarios.users import Users
 from tests.scenarios.workplace import MODEL
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -38,10 +39,10 @@ STOOD_STILL_S = 25.0  # Flux has looked twice by then
 def test_weights_that_a_person_moves_are_set_back_and_the_rollout_goes_on(shop: Shop) -> None:
     shop.plan(ONE_STAGE)
     with shop.users() as users, shop.delivering("1.1.0") as delivery:
-        users.await_version("1.1.0")
-        shop.run("pause")
+        pause(shop, users)
         move(shop, 90)
-        shop.await_told("Somebody moved the route: the candidate has 90 %")
+        shop.await_told("Somebody moved the route: the candidate has 90 %, set to 30 % again.")
+        shop.await_told("Paused.", times=2)
         assert split_of(shop) == TrafficSplit.canary(Slot.GREEN, 30)
         time.sleep(STOOD_STILL_S)
         assert split_of(shop) == TrafficSplit.canary(Slot.GREEN, 30)
@@ -55,15 +56,14 @@ def test_weights_that_a_person_moves_are_set_back_and_the_rollout_goes_on(shop: 
 def test_whoever_moves_the_weights_again_is_named_and_not_fought(shop: Shop) -> None:
     shop.plan(ONE_STAGE)
     with shop.users() as users, shop.delivering("1.1.0") as delivery:
-        users.await_version("1.1.0")
-        shop.run("pause")
-        for _ in range(2):
-            move(shop, 60)
-            time.sleep(6)
+        pause(shop, users)
+        move(shop, 60)
+        shop.await_told("Paused.", times=2)
+        move(shop, 60)
         shop.await_told("was moved by kubectl-edit again after it was set back")
         assert split_of(shop) == TrafficSplit.canary(Slot.GREEN, 60)
         kubectl(shop, "annotate", f"{route_kind(shop).full_name}/{ROUTE}", f"{hands.RESTORED_AFTER}-")
-        shop.await_told("Measuring again")
+        shop.await_told("Paused.", times=3)
         shop.run("resume")
         assert shop.work.ended(delivery).status == 0
         shop.told(users)
@@ -73,11 +73,10 @@ def test_whoever_moves_the_weights_again_is_named_and_not_fought(shop: Shop) -> 
 def test_a_route_that_is_deleted_comes_back_by_flux_and_the_rollout_goes_on(shop: Shop) -> None:
     shop.plan(ONE_STAGE)
     with shop.users() as users, shop.delivering("1.1.0") as delivery:
-        users.await_version("1.1.0")
-        shop.run("pause")
+        pause(shop, users)
         shop.cluster.delete(route_kind(shop), ROUTE)
         shop.await_told(f"{ROUTE} in namespace {shop.cluster.namespace} is not there")
-        shop.await_told("Measuring again")
+        shop.await_told("Paused.", times=2)
         shop.run("resume")
         assert shop.work.ended(delivery).status == 0
         shop.told(users)
@@ -113,8 +112,7 @@ def test_a_candidate_that_is_taken_back_in_git_is_rolled_back_and_recorded(shop:
     shop.plan(ONE_STAGE)
     elsewhere = shop.work.top.with_name("elsewhere")
     with shop.users() as users, shop.delivering("1.1.0") as delivery:
-        users.await_version("1.1.0")
-        shop.run("pause")
+        pause(shop, users)
         subprocess.run(
             ["git", "clone", "-q", shop.work.git("remote", "get-url", "origin"), elsewhere], check=True
         )
@@ -150,6 +148,13 @@ def test_a_cluster_that_is_built_anew_mid_rollout_has_all_users_on_stable(shop: 
 
 
 # --- hands -------------------------------------------------------------------------------
+
+
+def pause(shop: Shop, users: Users) -> None:
+    """In the first stage, with the gates watching."""
+    users.await_version("1.1.0")
+    shop.run("pause")
+    shop.await_told("Paused.")
 
 
 def route_kind(shop: Shop) -> Kind:
