@@ -71,6 +71,9 @@ class Shop:
             for role in ("stable", "candidate")
         }
 
+    def start(self, verb: str, *words: str) -> subprocess.Popen[str]:
+        return self.work.start(verb, MODEL, "--environment", ENVIRONMENT, *words)
+
     def run(self, verb: str, *words: str, status: int = 0) -> str:
         return self.work.run(verb, MODEL, "--environment", ENVIRONMENT, *words, status=status).out
 
@@ -82,10 +85,14 @@ class Shop:
         return asking(self.url, self.work.top / LOANS, PER_S, {"host": self.host, **(headers or {})})
 
     @contextmanager
-    def delivering(self, version: str) -> Iterator[subprocess.Popen[str]]:
-        """A delivery of `version` that runs beside the block, and ends after it."""
-        delivery = self.work.start("deliver", MODEL, "--environment", ENVIRONMENT, "--version", version)
+    def delivering(self, version: str, *words: str) -> Iterator[subprocess.Popen[str]]:
+        """A delivery of `version` that has begun a rollout and runs beside the block; ended after it."""
+        before = self._newest()
+        delivery = self.start("deliver", "--version", version, *words)
         try:
+            while self._newest() == before:
+                assert delivery.poll() is None, delivery.communicate()
+                time.sleep(0.02)
             yield delivery
         finally:
             if delivery.poll() is None:
@@ -103,18 +110,22 @@ class Shop:
 
     def events(self) -> list[dict[str, Any]]:
         """The story of the newest rollout, so far."""
-        rollouts = self.work.top / ".coalmine/rollouts" / ENVIRONMENT / MODEL
-        newest = max(rollouts.glob("*/events.jsonl"), key=lambda path: path.parent.name, default=None)
+        newest = self._newest()
         if newest is None:
             return []
-        return [json.loads(line) for line in newest.read_text(encoding="utf-8").splitlines()]
+        lines = newest.read_text(encoding="utf-8").split("\n")[:-1]  # whole ones
+        return [json.loads(line) for line in lines]
+
+    def _newest(self) -> Path | None:
+        rollouts = self.work.top / ".coalmine/rollouts" / ENVIRONMENT / MODEL
+        return max(rollouts.glob("*/events.jsonl"), key=lambda path: path.parent.name, default=None)
 
     def await_told(self, words: str, times: int = 1, within_s: float = 60.0) -> None:
         """Return when the newest rollout's story has `words`, in so many events."""
         deadline = time.monotonic() + within_s
         while sum(words in event["sentence"] for event in self.events()) < times:
             assert time.monotonic() < deadline, [event["sentence"] for event in self.events()]
-            time.sleep(0.2)
+            time.sleep(0.02)
 
     def told(self, users: Users) -> None:
         """The story of the newest rollout, and what users saw so far, for whoever runs this with -s."""

@@ -31,7 +31,7 @@ ONE_STAGE = """rollout:
   poll_s: 2
   no_data_budget_s: 90
   gates:
-    - {gate: errors, margin: 0.1}
+    - {gate: errors, margin: 0.02}
 """
 STOOD_STILL_S = 25.0  # Flux has looked twice by then
 
@@ -75,8 +75,10 @@ def test_a_route_that_is_deleted_comes_back_by_flux_and_the_rollout_goes_on(shop
     with shop.users() as users, shop.delivering("1.1.0") as delivery:
         pause(shop, users)
         shop.cluster.delete(route_kind(shop), ROUTE)
-        shop.await_told(f"{ROUTE} in namespace {shop.cluster.namespace} is not there")
         shop.await_told("Paused.", times=2)
+        # By when the rollout looks again Flux may have brought it back already, with its weights at rest.
+        told = [event["sentence"] for event in shop.events()]
+        assert any("is not there" in each or "the candidate has 0 %" in each for each in told)
         shop.run("resume")
         assert shop.work.ended(delivery).status == 0
         shop.told(users)

@@ -1,0 +1,69 @@
+"""Parts of the cluster that are taken away for a while: processes of this machine, Deployments, pods.
+
+A process is found by the file `pid/NAME` beside the kubeconfig, as a cluster on this machine may have it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+@contextmanager
+def stopped(name: str) -> Iterator[None]:
+    """The process neither answers nor ends during the block."""
+    pid = _pid(name)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def scaled_away(namespace: str, deployment: str) -> Iterator[None]:
+    """Its pods are gone during the block, and back after it."""
+    found = _kubectl("-n", namespace, "get", "deployment", deployment, "-o", "jsonpath={.spec.replicas}")
+    if found.returncode:
+        pytest.skip(f"this cluster has no Deployment {deployment} in {namespace}")
+    _scale(namespace, deployment, 0)
+    try:
+        yield
+    finally:
+        _scale(namespace, deployment, int(found.stdout))
+        _kubectl(
+            "-n", namespace, "rollout", "status", f"deployment/{deployment}", "--timeout=60s", check=True
+        )
+
+
+def kill_pods(namespace: str, labels: str) -> None:
+    """At once, as a node that fails takes them."""
+    _kubectl("-n", namespace, "delete", "pods", "-l", labels, "--grace-period=0", "--force", check=True)
+
+
+def _pid(name: str) -> int:
+    file = Path(os.environ["KUBECONFIG"]).with_name("pid") / name
+    if not file.exists():
+        pytest.skip(f"{name} of this cluster is no process of this machine")
+    return int(file.read_text())
+
+
+def _scale(namespace: str, deployment: str, replicas: int) -> None:
+    _kubectl("-n", namespace, "scale", f"deployment/{deployment}", f"--replicas={replicas}", check=True)
+    deadline = time.monotonic() + 30
+    while replicas == 0 and _kubectl("-n", namespace, "get", "pods", "-o", "name", check=True).stdout.count(
+        deployment
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def _kubectl(*words: str, check: bool = False) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["kubectl", *words], capture_output=True, text=True, check=check)

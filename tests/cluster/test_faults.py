@@ -1,0 +1,190 @@
+"""Whatever dies while a release is rolled out on a cluster: users end on a model that works, nothing is
+stuck, and the story says what happened. 200 users a second, Flux looking every 10 s, good releases.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from coalmine.cluster.client import Cluster
+from coalmine.cluster.kinds import LEASE
+from coalmine.rollout.ports import TrafficSplit
+from coalmine.routers import hands
+from coalmine.routers.cluster_route import route_name
+from coalmine.slots import Slot
+from coalmine.wiring import TECHNOLOGIES
+from tests.cluster import parts, routed
+from tests.cluster.shop import ENVIRONMENT, ROLLED_BACK, Shop, opened
+from tests.scenarios.users import Users
+from tests.scenarios.workplace import MODEL, stopped_at_the_end
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+MOMENTS = {
+    "in a stage": "Stage 1 of 2",
+    "while stepping": "Stage 2 of 2",
+    "while promoting": "Promoting",
+}
+AWAY_S = 20.0
+UNAVAILABLE = 4  # what `coalmine` says with it: run again
+BACK_WITHIN_S = 60.0
+
+
+@pytest.fixture(scope="module", params=["gateway_api", "istio"])
+def shop(
+    request: pytest.FixtureRequest,
+    released: Path,
+    any_cluster: Cluster,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Shop]:
+    """1.0.0 serves at first. Each test leaves a model that works, whichever."""
+    folder = tmp_path_factory.mktemp("shop")
+    with (
+        routed.namespace(any_cluster) as cluster,
+        opened(released, folder, cluster, request.param) as shop,
+        stopped_at_the_end(shop.work),
+    ):
+        shop.deliver("1.0.0")
+        yield shop
+
+
+# --- what is taken away ------------------------------------------------------------------
+
+Fault = Callable[[Shop, subprocess.Popen[str]], AbstractContextManager[None]]
+
+
+def away(name: str) -> Fault:
+    @contextmanager
+    def fault(_shop: Shop, _delivery: subprocess.Popen[str]) -> Iterator[None]:
+        with parts.stopped(name):
+            time.sleep(AWAY_S)
+        yield
+
+    return fault
+
+
+@contextmanager
+def gateway_away(shop: Shop, _delivery: subprocess.Popen[str]) -> Iterator[None]:
+    if shop.router != "gateway_api":
+        pytest.skip("no Envoy Gateway moves this shop's users")
+    with parts.scaled_away("envoy-gateway-system", "envoy-gateway"):
+        time.sleep(AWAY_S)
+    yield
+
+
+@contextmanager
+def istiod_away(shop: Shop, delivery: subprocess.Popen[str]) -> Iterator[None]:
+    if shop.router != "istio":
+        pytest.skip("istiod moves nobody of this shop")
+    with away("istiod")(shop, delivery):
+        yield
+
+
+@contextmanager
+def runner_killed(shop: Shop, delivery: subprocess.Popen[str]) -> Iterator[None]:
+    """A runner service takes over, as it does wherever it runs."""
+    service = shop.work.start("runner", "--environment", ENVIRONMENT)
+    time.sleep(2)
+    delivery.kill()
+    killed = time.monotonic()
+    told = len(shop.events())
+    while len(shop.events()) == told and "promoted" not in shop.events()[-1]["kind"]:
+        assert time.monotonic() - killed < BACK_WITHIN_S
+        time.sleep(0.1)
+    print(f"gone on after {time.monotonic() - killed:.1f} s")
+    try:
+        yield
+    finally:
+        service.terminate()
+        service.communicate()
+
+
+def pods_killed(role: str) -> Fault:
+    @contextmanager
+    def fault(shop: Shop, _delivery: subprocess.Popen[str]) -> Iterator[None]:
+        slot = slot_of(shop, role)
+        parts.kill_pods(shop.cluster.namespace, f"app.kubernetes.io/name={MODEL},coalmine.dev/slot={slot}")
+        yield
+
+    return fault
+
+
+FAULTS: dict[str, Fault] = {
+    "the runner": runner_killed,
+    "the API server": away("kube-apiserver"),
+    "Flux": away("kustomize-controller"),
+    "Flux's source": away("source-controller"),
+    "Prometheus": away("prometheus"),
+    "Envoy Gateway": gateway_away,
+    "istiod": istiod_away,
+    "a candidate pod": pods_killed("candidate"),
+    "a stable pod": pods_killed("stable"),
+}
+FAILS_NOBODY = set(FAULTS) - {"a candidate pod", "a stable pod"}
+
+
+# --- the matrix --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_users_end_on_a_model_that_works_and_nothing_is_stuck(shop: Shop, fault: str, moment: str) -> None:
+    version = "1.1.0" if shop.slots["stable"] == "1.0.0" else "1.0.0"
+    with shop.users() as users:
+        users.await_requests(200)
+        with shop.delivering(version, "--retry") as delivery:
+            shop.await_told(MOMENTS[moment])
+            with FAULTS[fault](shop, delivery):
+                ended = end(shop, delivery, version)
+        print(f"--- {fault}, {moment}: {ended}")
+        shop.told(users)
+        at_rest(shop, users)
+    if fault in FAILS_NOBODY:
+        assert not users.failures
+    assert sum(users.failures.values()) < 0.1 * users.requests
+
+
+def end(shop: Shop, delivery: subprocess.Popen[str], version: str) -> str:
+    """How the rollout ended; whoever is told to run again does."""
+    delivery.wait(timeout=120)
+    deadline = time.monotonic() + BACK_WITHIN_S
+    status = delivery.returncode
+    while status not in (0, ROLLED_BACK):
+        assert status in (UNAVAILABLE, -9), delivery.communicate()
+        assert time.monotonic() < deadline
+        again = shop.start("deliver", "--version", version, "--retry")
+        ran = shop.work.ended(again)
+        print("again:", ran.out, ran.err)
+        status = ran.status
+    return "promoted" if status == 0 else "rolled back"
+
+
+def at_rest(shop: Shop, users: Users) -> None:
+    """Git, the route and what users get are of one mind, and nobody holds anything."""
+    shop.work.git("pull", "-q", "--ff-only")
+    slots = shop.slots
+    assert slots["candidate"] is None
+    assert shop.events()[-1]["kind"] in ("promoted", "rolled_back")
+    technology = TECHNOLOGIES[shop.router]
+    route = shop.cluster.get(technology.kind, route_name(MODEL))
+    assert route is not None
+    assert technology.split_of(route, MODEL) == TrafficSplit.all_to(Slot(slot_of(shop, "stable")))
+    assert hands.memory_of(route) == hands.Memory()
+    lease = shop.cluster.get(LEASE, f"{MODEL}-rollout")
+    assert lease is not None
+    assert "holderIdentity" not in lease["spec"]
+    users.await_requests(400)  # those on their way, and a little more
+    before = users.answers.copy()
+    users.await_requests(200)
+    assert {who for who in users.answers if users.answers[who] > before[who]} == {(slots["stable"], 200)}
+
+
+def slot_of(shop: Shop, role: str) -> str:
+    content = shop.work.read_yaml(f"k8s/environments/{ENVIRONMENT}/{MODEL}/slots.yaml")
+    return str(content[role])
