@@ -67,6 +67,15 @@ def test_nothing_of_a_cluster_is_started_on_this_machine(workspace: Workspace) -
         LocalEnvironment(workspace, "production")
 
 
+def test_whoever_still_routes_by_app_mesh_is_told_that_it_ended(workspace: Workspace) -> None:
+    assert open_environment(workspace, "production").warning == ""
+    settings = workspace.top / "coalmine.yaml"
+    text = settings.read_text(encoding="utf-8")
+    settings.write_text(text.replace("router: gateway_api", "router: appmesh"), encoding="utf-8")
+    again = Workspace.open(workspace.top)
+    assert "ended the support of App Mesh" in open_environment(again, "production").warning
+
+
 def test_pods_are_given_the_manifest_to_the_letter_and_the_options_of_model_yaml(
     workspace: Workspace,
 ) -> None:
