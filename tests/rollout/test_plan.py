@@ -97,9 +97,9 @@ def test_each_kind_of_stage_asks_the_gates_that_can_answer_in_it() -> None:
 def test_what_the_router_cannot_do_is_refused_with_the_key(
     rollout: dict[str, Any], lacking: Routing, named: str
 ) -> None:
-    plan(**rollout).require(frozenset(Routing), "envoy")
-    with pytest.raises(Unsupported, match="the router appmesh") as refused:
-        plan(**rollout).require(frozenset(Routing) - {lacking}, "appmesh")
+    plan(**rollout).require(frozenset(Routing))
+    with pytest.raises(Unsupported, match="the router of this environment") as refused:
+        plan(**rollout).require(frozenset(Routing) - {lacking})
     assert named in str(refused.value)
 
 
