@@ -192,6 +192,22 @@ class Tuning(Spec):
     seed: int = 0
 
 
+class Engine(StrEnum):
+    LOCAL = "local"
+    DASK = "dask"
+
+
+class Training(Spec):
+    """Where the work of tuning and training is done. It changes nothing in the model, and no DVC stage
+    depends on it.
+
+    engine: `local`, this machine; or `dask`, the workers of the scheduler that the environment variable
+        COALMINE_DASK_SCHEDULER names, and where it names none a worker for each core of this machine.
+    """
+
+    engine: Engine = Engine.LOCAL
+
+
 class Bound(Spec):
     """Absolute bounds on a metric of the challenger: its point estimate must lie within."""
 
@@ -262,6 +278,7 @@ class ModelSpec(Spec):
     split: Split
     estimator: EstimatorSpec
     tuning: Tuning | None  # null: off
+    training: Training = Training()
     evaluation: Evaluation
     serving: Serving = Serving()
     rollout: Rollout = Rollout()

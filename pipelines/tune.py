@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from coalmine.spec import load_model_spec
-from pipelines.stage import run
+from pipelines.stage import run, spread_as_asked
 
 
 def tune(repository: Path, model: str) -> None:
@@ -17,6 +17,7 @@ def tune(repository: Path, model: str) -> None:
     Raises:
         SpecError: an unknown metric or parameter.
         DataRefused: too few groups for the folds.
+        MachineUnready, Unavailable: the workers that `training` asks for.
     """
     spec = load_model_spec(repository, model)
     if spec.tuning is None:
@@ -27,7 +28,8 @@ def tune(repository: Path, model: str) -> None:
         from coalmine.evaluation.search import search
 
         prepared = repository / "models" / model / "prepared"
-        found = search(read_train(prepared), read_split(prepared), spec, spec.tuning)
+        train, split, tuning = read_train(prepared), read_split(prepared), spec.tuning
+        found = spread_as_asked(repository, spec, lambda: search(train, split, spec, tuning))
     path = repository / "models" / model / "tuned.json"
     path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 

@@ -31,3 +31,14 @@ def fit(spec: ModelSpec, tuned: Mapping[str, Any], train: pd.DataFrame) -> Any:
         raise SpecError(
             f"models/{spec.name}/model.yaml: the estimator cannot be fitted to data/{spec.dataset}: {error}"
         ) from error
+
+
+def is_divided(spec: ModelSpec, tuned: Mapping[str, Any]) -> bool:
+    """Whether the estimator fits parts of itself side by side, as model.yaml asks it to by `n_jobs`.
+
+    Raises:
+        SpecError: an unknown class or parameter.
+    """
+    params = build(spec.estimator, spec.task, tuned).get_params()
+    asked = [value for name, value in params.items() if name.rpartition("__")[2] == "n_jobs"]
+    return any(value not in (None, 1) for value in asked)

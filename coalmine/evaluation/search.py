@@ -17,6 +17,7 @@ from coalmine.evaluation.predict import predict
 from coalmine.evaluation.prepared import SplitRecord
 from coalmine.evaluation.signature import model_frame
 from coalmine.evaluation.splits import IntArray, folds
+from coalmine.evaluation.spread import undivided
 from coalmine.spec import ModelSpec, Tuning
 
 
@@ -24,7 +25,7 @@ def search(train: pd.DataFrame, split: SplitRecord, spec: ModelSpec, tuning: Tun
     """The best parameters, and everything that was tried, in order.
 
     The first candidate is the estimator as model.yaml has it, so a search never makes it worse
-    by its own measure. Candidates run one after the other, or on whatever joblib is told to use.
+    by its own measure. Candidates run one after the other, or where `spread` has told joblib to put them.
 
     Raises:
         SpecError: an unknown metric or parameter.
@@ -70,6 +71,7 @@ def _score(
     judged_by: Metric,
 ) -> float:
     learn, validate = (train.iloc[rows] for rows in cut)
-    model = fit(spec, params, learn)
-    predictions = predict(model, model_frame(validate, spec.features), spec.task)
+    with undivided():
+        model = fit(spec, params, learn)
+        predictions = predict(model, model_frame(validate, spec.features), spec.task)
     return statistic(judged_by, validate[spec.target].to_numpy(), predictions)(np.ones(len(validate)))

@@ -65,6 +65,7 @@ def test_no_component_is_left_out_of_these_tests() -> None:
         *ROUTERS,
         *OF_A_MODEL,
         *OF_AN_ENVIRONMENT,
+        "dask",  # of the training pods' namespace: test_dask.py
         "slots",
     }
 
