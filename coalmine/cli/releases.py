@@ -28,6 +28,11 @@ class Data(StrEnum):
     ALL = "all"
 
 
+class ImageName(StrEnum):
+    MODEL_SERVER = "model-server"
+    PIPELINES = "pipelines"
+
+
 def ingest(
     dataset: Annotated[str, typer.Argument(help="A dataset: a folder of data/.")],
     partitions: Annotated[
@@ -135,6 +140,9 @@ def fetch(
 
 
 def build_image(
+    image: Annotated[
+        ImageName, typer.Option(help="What serves models, or what trains them and drives rollouts.")
+    ] = ImageName.MODEL_SERVER,
     tag: Annotated[
         str | None, typer.Option(help="HOST/TEAM/NAME, to which the commit is added; default: the folder's.")
     ] = None,
@@ -144,10 +152,12 @@ def build_image(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Build the model server's image of this commit with docker, podman or buildah, and publish it."""
+    """Build an image of this commit with docker, podman or buildah, and publish it."""
     from coalmine.operations.image import build_image as build
+    from coalmine.registry.images import KINDS
 
-    built = build(open_workspace(), quiet_if(as_json), tag=tag, push=push, options=options or ())
+    (kind,) = (each for each in KINDS if each.name == image.value)
+    built = build(open_workspace(), quiet_if(as_json), kind=kind, tag=tag, push=push, options=options or ())
     if as_json:
         print_json(built)
     else:

@@ -1,13 +1,16 @@
-"""The image that serves: built from a commit, published, and recorded in Git by digest.
+"""The images, of what serves and of what trains: built from a commit, published, and recorded in Git by
+digest, with a bill of materials.
 
-An image ships `pipelines/`, whose transformers the models need, and the libraries; models and data
-come by digest (`fetch`). It is built from what the commit holds, not from the working tree.
+They ship libraries, and the model server's `pipelines/` too, whose transformers the models need; models
+and data come by digest. An image is built from what the commit holds, not from the working tree.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -19,11 +22,13 @@ from urllib.parse import unquote, urlsplit
 
 from coalmine.durable import replace_text
 from coalmine.errors import InputError, MachineUnready
+from coalmine.operations import image_contents
 from coalmine.operations.image_tool import ImageTool
+from coalmine.operations.sbom import bill_of_materials
 from coalmine.operations.workspace import Tell, Workspace
 from coalmine.registry import images
 from coalmine.registry.commits import Change, publish
-from coalmine.registry.images import Image
+from coalmine.registry.images import MODEL_SERVER, Image, ImageKind
 
 _WHEELS = "wheels"  # of the build's folder: where the Dockerfile finds a coalmine that no index has
 
@@ -42,15 +47,17 @@ def build_image(
     workspace: Workspace,
     tell: Tell,
     *,
+    kind: ImageKind = MODEL_SERVER,
     tag: str | None = None,
     push: bool = False,
     options: Sequence[str] = (),
 ) -> Built:
-    """Build the image of what is checked out; with `push`, publish and record it.
+    """Build the image `kind` of what is checked out; with `push`, publish and record it.
 
     It is named by the newest commit that changed something that it ships.
 
-    tag: the image's name without a tag of its own, which is the commit; default: the folder's name.
+    tag: the image's name without a tag of its own, which is the commit; default: the folder's name, and
+        behind it the kind, but for the model server's.
     options: of the tool's build command, as they are.
 
     Published already with the same contents, nothing is built. Where coalmine runs from a checkout,
@@ -65,42 +72,68 @@ def build_image(
     """
     if push:
         if tag is None:
-            raise InputError("Say where the image goes: coalmine image build --push --tag HOST/TEAM/NAME")
+            which = "" if kind == MODEL_SERVER else f" --image {kind.name}"
+            raise InputError(
+                f"Say where the image goes: coalmine image build{which} --push --tag HOST/TEAM/NAME"
+            )
         workspace.require_record()
     repository = workspace.repository
-    repository.require_clean(images.SHIPPED)
+    repository.require_clean(kind.shipped)
     # Not HEAD: a later commit of data, or of this record, is the same image under the same name.
-    commit = repository.git("log", "-1", "--format=%H", "HEAD", "--", *images.SHIPPED) or repository.head()
+    commit = repository.git("log", "-1", "--format=%H", "HEAD", "--", *kind.shipped) or repository.head()
     coalmine = importlib.metadata.version("coalmine")
-    contents = images.contents_of(repository, commit, coalmine)
-    name = tag or workspace.top.name.lower()
+    contents = images.contents_of(repository, commit, coalmine, kind)
+    folder = workspace.top.name.lower()
+    name = tag or (folder if kind == MODEL_SERVER else f"{folder}-{kind.name}")
     published = [image for image in images.read_images(repository) if image.repository == name]
     there = images.find(tuple(published), contents)
     if push and there is not None and _origin() is None:
         tell(f"Published already, from commit {there.commit[:12]}: nothing that it ships has changed.")
-        _record(workspace, there, tell)
+        _record(workspace, there, kind, None, tell)
         return Built(there.reference, there.digest, there.commit, published=True)
     tool = ImageTool.find()
     reference = f"{name}:{commit}"
-    with tempfile.TemporaryDirectory(prefix="coalmine-image-") as folder:
-        context = Path(folder)
-        repository.export(commit, images.SHIPPED, context)
+    with tempfile.TemporaryDirectory(prefix="coalmine-image-") as temporary:
+        context = Path(temporary)
+        repository.export(commit, kind.shipped, context)
         arguments = {
             "COALMINE": _requirement(context, coalmine),
             "REVISION": commit,
             "SOURCE": _source(workspace),
         }
         tell(f"Building {reference} with {tool.program}.")
-        digest = tool.build(context, reference, arguments, options)
+        base = (context / kind.dockerfile).read_text(encoding="utf-8")
+        digest = tool.build(context, kind.dockerfile, reference, arguments, options)
     if push:
+        if not is_pinned(base):
+            tell(
+                f"The base of {kind.dockerfile} may change under its name: write its digest there "
+                "(docs/supply.md: The base)."
+            )
+        inside = json.loads(tool.printed(reference, Path(image_contents.__file__), options))
         digest = tool.push(reference)
-        image = Image(contents=contents, commit=commit, coalmine=coalmine, repository=name, digest=digest)
-        _record(workspace, image, tell)
+        sbom = bill_of_materials(inside, name, digest, coalmine)
+        image = Image(
+            contents=contents,
+            commit=commit,
+            coalmine=coalmine,
+            repository=name,
+            digest=digest,
+            kind=kind.name,
+            sbom=hashlib.sha256(sbom.encode()).hexdigest(),
+        )
+        _record(workspace, image, kind, sbom, tell)
     return Built(reference, digest, commit, push)
 
 
-def _record(workspace: Workspace, image: Image, tell: Tell) -> None:
-    """The image in Git, so that deliveries of this code name it. Again, it pushes what was left here."""
+def is_pinned(dockerfile: str) -> bool:
+    """Whether the base that `dockerfile` starts from, `ARG BASE`, is named by digest."""
+    return re.search(r"^ARG BASE=\S+@sha256:[0-9a-f]{64}$", dockerfile, re.MULTILINE) is not None
+
+
+def _record(workspace: Workspace, image: Image, kind: ImageKind, sbom: str | None, tell: Tell) -> None:
+    """The image in Git, so that deliveries of this code name it, and its `sbom` beside it. Again, it pushes
+    what was left here; None: as it was recorded."""
     there = images.read_images(workspace.repository)
     if image not in there:
         others = (
@@ -108,8 +141,15 @@ def _record(workspace: Workspace, image: Image, tell: Tell) -> None:
         )
         there = (*others, image)
     replace_text(workspace.top / images.PATH, images.dump_images(there))
-    subject = f"Publish the image of {image.commit[:12]}"
-    change = Change((images.PATH,), subject, trailers={"Image": image.reference})
+    paths = [images.PATH]
+    if sbom is not None or (workspace.top / kind.sbom).exists():
+        paths.append(kind.sbom)
+    if sbom is not None:
+        (workspace.top / kind.sbom).parent.mkdir(parents=True, exist_ok=True)
+        replace_text(workspace.top / kind.sbom, sbom)
+    which = "" if kind == MODEL_SERVER else f" {kind.name}"
+    subject = f"Publish the image{which} of {image.commit[:12]}"
+    change = Change(tuple(paths), subject, trailers={"Image": image.reference})
     git = workspace.settings.git
     recorded = publish(workspace.repository, change, git.remote, git.branch)
     tell(f"Recorded {image.reference} as {recorded[:12]}.")

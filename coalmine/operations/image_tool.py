@@ -19,6 +19,14 @@ from coalmine.errors import MachineUnready, Unavailable
 PROGRAMS = ("docker", "podman", "buildah")
 _EPOCH = "0"  # the time of every file and layer, so that the same files give the same image
 
+_PRINTING = """\
+FROM {reference} AS image
+USER 0:0
+RUN --mount=type=bind,source=script.py,target=/script.py python -I /script.py > /printed
+FROM scratch
+COPY --from=image /printed /
+"""
+
 
 @dataclass(frozen=True)
 class ImageTool:
@@ -45,9 +53,14 @@ class ImageTool:
         )
 
     def build(
-        self, context: Path, reference: str, arguments: Mapping[str, str], options: Sequence[str]
+        self,
+        context: Path,
+        dockerfile: str,
+        reference: str,
+        arguments: Mapping[str, str],
+        options: Sequence[str],
     ) -> str:
-        """The id of the image that the Dockerfile in `context` gives, named `reference` here.
+        """The id of the image that the file `dockerfile` in `context` gives, named `reference` here.
 
         options: of the program's build command, as they are.
 
@@ -62,13 +75,36 @@ class ImageTool:
                 given += ["--layers", "--timestamp", _EPOCH]
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "id"
-            command = [self.program, "build", "--iidfile", str(file), "--tag", reference, *given, *options]
-            if self._run([*command, str(context)]) != 0:
+            command = [self.program, "build", "--iidfile", str(file), "--file", str(context / dockerfile)]
+            if self._run([*command, "--tag", reference, *given, *options, str(context)]) != 0:
                 raise MachineUnready(
                     f"{self.program} could not build {reference}; it says why above. Options of its own go "
                     "after two dashes: coalmine image build -- --network host"
                 )
             return file.read_text(encoding="utf-8").strip()
+
+    def printed(self, reference: str, script: Path, options: Sequence[str]) -> str:
+        """What the Python file `script` prints inside the image `reference`, which was built here.
+
+        By a build on top of it, whose only outcome is that text: it works wherever the image could be built,
+        with the same options, and starts no container that somebody has to end.
+
+        Raises:
+            MachineUnready: it did not run.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            context, out, kept = (Path(folder) / name for name in ("context", "out", "id"))
+            context.mkdir()
+            shutil.copy(script, context / "script.py")
+            (context / "Dockerfile").write_text(_PRINTING.format(reference=reference), encoding="utf-8")
+            command = [self.program, "build", "--iidfile", str(kept), "--output", f"type=local,dest={out}"]
+            if self._run([*command, *options, str(context)]) != 0:
+                raise MachineUnready(
+                    f"{self.program} built {reference} and could not look into it; it says why above"
+                )
+            if self.program != "docker":  # which keeps nothing of such a build
+                subprocess.run([self.program, "rmi", kept.read_text(encoding="utf-8")], capture_output=True)
+            return (out / "printed").read_text(encoding="utf-8")
 
     def push(self, reference: str) -> str:
         """Publish what `build` made; the digest that its registry knows it by.

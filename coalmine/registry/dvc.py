@@ -35,7 +35,12 @@ from coalmine.errors import (
     RepositoryUnready,
     Unavailable,
 )
-from coalmine.registry.faults import is_machine_fault, machine_fault, machine_fault_in
+from coalmine.registry.faults import (
+    is_machine_fault,
+    machine_fault,
+    machine_fault_in,
+    without_credentials,
+)
 
 # DVC is imported within functions: it takes more than half a second, and most commands need none of it.
 if TYPE_CHECKING:
@@ -340,7 +345,8 @@ class DvcProject:
             if isinstance(error, OSError) and is_machine_fault(error):
                 raise machine_fault(error, self.top) from error
             raise RemoteUnavailable(
-                f"The DVC remote of {self.top} cannot be reached. Run again when it is back: {error}"
+                f"The DVC remote of {self.top} cannot be reached. Run again when it is back: "
+                f"{without_credentials(error)}"
             ) from error
 
 
@@ -422,9 +428,8 @@ def _transfer(source: Any, destination: Any, objects: set[HashInfo], repo: Repo,
             raise machine_fault(error, destination.path) from error
     if failed:
         why = f": {errors[0]}" if errors else ""
-        raise RemoteUnavailable(
-            f"{len(failed)} files did not get from {source.path} to {destination.path}{why}. Run again"
-        )
+        way = without_credentials(f"from {source.path} to {destination.path}{why}")
+        raise RemoteUnavailable(f"{len(failed)} files did not get {way}. Run again")
 
 
 @contextmanager

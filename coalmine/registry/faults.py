@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from pathlib import Path
 
 from coalmine.errors import MachineUnready
@@ -40,3 +41,8 @@ def machine_fault_in(words: str, where: Path | str) -> MachineUnready | None:
             line = next(line for line in words.splitlines() if sign in line)
             return MachineUnready(f"{where}: {_MENDS[number]}. It said: {line.strip()}")
     return None
+
+
+def without_credentials(words: object) -> str:
+    """`words` of a library, in which the address of a remote may stand as its user wrote it."""
+    return re.sub(r"(?<=://)[^/\s'\"@]*@", "", str(words))

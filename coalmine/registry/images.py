@@ -1,4 +1,5 @@
-"""k8s/images.yaml: which image a release is served by. A machine writes it when one is published.
+"""k8s/images.yaml: the published images, by digest: what releases are served by, and what trains them.
+A machine writes it when one is published.
 
 An image ships code and libraries, no model. It fits every commit that would ship the same, so that
 a release of new data alone needs no new one: entries are found by what they ship.
@@ -7,6 +8,7 @@ a release of new data alone needs no new one: entries are found by what they shi
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -18,12 +20,39 @@ from coalmine.registry.repository import Repository
 from coalmine.spec import YAML_LOADER
 
 PATH = Path("k8s/images.yaml")
-# Of the repository, what the image is made of; of coalmine, its version.
-SHIPPED = ("Dockerfile", "requirements-serving.lock", "requirements-serving.txt", "pipelines")
+
+
+@dataclass(frozen=True)
+class ImageKind:
+    """shipped: of the repository, what the image is made of; the Dockerfile first. Of coalmine it ships its
+    version."""
+
+    name: str
+    shipped: tuple[str, ...]
+
+    @property
+    def dockerfile(self) -> str:
+        return self.shipped[0]
+
+    @property
+    def sbom(self) -> Path:
+        """The bill of materials of the newest one that was published; of those before, its history."""
+        return Path("k8s/sbom") / f"{self.name}.cdx.json"
+
+
+MODEL_SERVER = ImageKind(
+    "model-server", ("Dockerfile", "requirements-serving.lock", "requirements-serving.txt", "pipelines")
+)
+# Trains models and drives rollouts: the repository's code comes by Git commit.
+PIPELINES = ImageKind(
+    "pipelines", ("Dockerfile.pipelines", "requirements-pipelines.lock", "requirements-pipelines.txt")
+)
+KINDS = (MODEL_SERVER, PIPELINES)
 
 
 class Image(BaseModel):
-    """An image in an image registry. commit: what it was built from."""
+    """An image in an image registry. commit: what it was built from. sbom: the sha256 of its bill of
+    materials, as its commit recorded it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,6 +61,8 @@ class Image(BaseModel):
     coalmine: str
     repository: str  # host and path, as `docker push` takes it
     digest: str  # sha256:... of its manifest
+    kind: str = MODEL_SERVER.name
+    sbom: str | None = None
 
     @property
     def reference(self) -> str:
@@ -45,15 +76,15 @@ class _Images(BaseModel):
     images: tuple[Image, ...] = ()  # the newest last
 
 
-def contents_of(repository: Repository, commit: str, coalmine: str) -> str:
+def contents_of(repository: Repository, commit: str, coalmine: str, kind: ImageKind = MODEL_SERVER) -> str:
     """What an image of `commit` with this version of coalmine ships, as one digest.
 
     Raises:
         NotFound: `commit` has no image, since it lacks one of the files.
     """
-    tree = repository.git("ls-tree", commit, "--", *SHIPPED)
+    tree = repository.git("ls-tree", commit, "--", *kind.shipped)
     there = {line.partition("\t")[2] for line in tree.splitlines()}
-    absent = [name for name in SHIPPED if name not in there]
+    absent = [name for name in kind.shipped if name not in there]
     if absent:
         raise NotFound(
             f"commit {commit[:12]} of {repository.top} has no {', '.join(absent)}, of which the image is "

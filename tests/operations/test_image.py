@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -23,7 +25,7 @@ from coalmine.errors import (
 from coalmine.manifest import DatasetVersion, Example, Manifest, Outcome, ReleaseDecision, Trigger
 from coalmine.operations.image import build_image
 from coalmine.operations.workspace import Workspace
-from coalmine.registry.images import image_for
+from coalmine.registry.images import PIPELINES, image_for
 from coalmine.scaffold.repository import init
 from coalmine.spec import Task
 
@@ -32,6 +34,14 @@ DIGEST = f"sha256:{'d' * 64}"
 
 # Notes its words, keeps what it was given to build, and answers as the real ones do.
 STAND_IN = r"""#!/bin/sh
+for word; do case $word in
+  type=local,dest=*)  # a look into the image
+    [ -e "@folder@/closed" ] && { echo "no such image" >&2; exit 125; }
+    to=${word#type=local,dest=}; mkdir -p "$to"; cp "@folder@/printed" "$to/printed"
+    while [ $# -gt 0 ]; do [ "$1" = --iidfile ] && printf 'sha256:%064d' 2 > "$2"; shift; done
+    exit 0 ;;
+esac; done
+[ "$1" = rmi ] && exit 0
 printf '%s\n' "$(basename "$0") $*" >> "@folder@/words"
 case $1 in
   version) exit @works@ ;;
@@ -47,6 +57,22 @@ case $1 in
 esac
 exit 0
 """
+
+
+INSIDE = {
+    "python": "3.11.9",
+    "system": {"id": "debian", "version": "12"},
+    "distributions": [
+        {
+            "name": "ruamel.yaml",
+            "version": "0.18.6",
+            "path": "/opt/coalmine/lib/python3.11/site-packages/ruamel.yaml-0.18.6.dist-info",
+            "licence": None,
+            "licences": ["MIT License"],
+        }
+    ],
+    "packages": [{"name": "libc6", "version": "2.36-9+deb12u13", "architecture": "amd64"}],
+}
 
 
 class Tools:
@@ -79,6 +105,7 @@ class Tools:
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
     folder = tmp_path / "tools"
     folder.mkdir()
+    (folder / "printed").write_text(json.dumps(INSIDE))
     monkeypatch.setenv("PATH", str(folder), prepend=":")
     return Tools(folder)
 
@@ -249,7 +276,10 @@ def test_a_published_image_is_recorded_in_git_by_digest(tools: Tools, shop: Work
     built = _build(shop, tag=NAME, push=True)
 
     assert (built.reference, built.digest, built.published) == (f"{NAME}:{commit}", DIGEST, True)
-    assert _git(shop, "show", "--format=", "--name-only") == "k8s/images.yaml"
+    assert _git(shop, "show", "--format=", "--name-only").split() == [
+        "k8s/images.yaml",
+        "k8s/sbom/model-server.cdx.json",
+    ]
     assert _git(shop, "log", "-1", "--format=%(trailers:key=Image,valueonly)").strip() == f"{NAME}@{DIGEST}"
     assert _git(shop, "ls-remote", "origin", "main").split()[0] == _git(shop, "rev-parse", "HEAD")
     (image,) = yaml.safe_load((shop.top / "k8s/images.yaml").read_text())["images"]
@@ -342,6 +372,111 @@ def test_a_coalmine_from_an_index_is_named_and_its_image_is_built_once(
 
     assert (again.digest, again.commit) == (first.digest, first.commit)
     assert [words.split()[1] for words in tools.words] == ["build", "push"]
+
+
+# --- its bill of materials -------------------------------------------------------------
+
+
+def test_what_is_in_a_published_image_is_recorded_with_it(tools: Tools, shop: Workspace) -> None:
+    tools.install("buildah")
+
+    _build(shop, tag=NAME, push=True)
+
+    text = (shop.top / "k8s/sbom/model-server.cdx.json").read_text()
+    sbom = json.loads(text)
+    assert sbom["metadata"]["component"]["name"] == NAME
+    assert sbom["metadata"]["component"]["version"] == DIGEST
+    assert {each["name"] for each in sbom["components"]} == {"python", "ruamel.yaml", "libc6"}
+    (image,) = yaml.safe_load((shop.top / "k8s/images.yaml").read_text())["images"]
+    assert image["sbom"] == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_an_image_that_cannot_be_looked_into_is_not_published(tools: Tools, shop: Workspace) -> None:
+    tools.install("buildah")
+    (tools.folder / "closed").touch()
+
+    with pytest.raises(MachineUnready, match="could not look into it"):
+        _build(shop, tag=NAME, push=True)
+    assert [words.split()[1] for words in tools.words] == ["build"]
+
+
+@pytest.mark.parametrize(
+    ("base", "told"),
+    [("python:3.11-slim-bookworm", True), (f"python:3.11-slim-bookworm@sha256:{'a' * 64}", False)],
+    ids=["by name", "by digest"],
+)
+def test_a_base_that_may_change_under_its_name_is_told(
+    tools: Tools, shop: Workspace, base: str, told: bool
+) -> None:
+    tools.install("buildah")
+    text = re.sub(r"^ARG BASE=.*$", f"ARG BASE={base}", (shop.top / "Dockerfile").read_text(), flags=re.M)
+    _commit(shop, "Dockerfile", f"{text}# edited\n")
+    said: list[str] = []
+
+    build_image(shop, said.append, tag=NAME, push=True)
+
+    assert any("write its digest there" in sentence for sentence in said) is told
+
+
+# --- what trains -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_pipelines(shop: Workspace) -> Workspace:
+    for path in PIPELINES.shipped:
+        _commit(shop, path, f"# {path}\n")
+    return shop
+
+
+def test_the_image_that_trains_is_built_from_its_own_files(tools: Tools, with_pipelines: Workspace) -> None:
+    tools.install("buildah")
+
+    built = _build(with_pipelines, kind=PIPELINES)
+
+    assert {path.name for path in tools.context.iterdir()} == {*PIPELINES.shipped, "wheels"}
+    assert "/Dockerfile.pipelines " in tools.words[0]
+    assert built.reference == f"shop-pipelines:{_git(with_pipelines, 'rev-parse', 'HEAD')}"
+
+
+def test_the_image_that_trains_is_recorded_beside_and_serves_no_release(
+    tools: Tools, with_pipelines: Workspace
+) -> None:
+    tools.install("buildah")
+    code = _git(with_pipelines, "rev-parse", "HEAD")
+    _build(with_pipelines, tag=NAME, push=True)
+    (tools.folder / "context").rename(tools.folder / "before")
+    tools.install("buildah", digest=f"sha256:{'e' * 64}")
+
+    _build(with_pipelines, kind=PIPELINES, tag="images.example/shop/pipelines", push=True)
+
+    recorded = yaml.safe_load((with_pipelines.top / "k8s/images.yaml").read_text())["images"]
+    assert [(image["kind"], image["digest"]) for image in recorded] == [
+        ("model-server", DIGEST),
+        ("pipelines", f"sha256:{'e' * 64}"),
+    ]
+    assert {path.name for path in (with_pipelines.top / "k8s/sbom").iterdir()} == {
+        "model-server.cdx.json",
+        "pipelines.cdx.json",
+    }
+    found = image_for(with_pipelines.repository, _release(code))
+    assert found is not None
+    assert found.digest == DIGEST
+
+
+def test_an_older_record_without_kind_and_bill_is_a_model_servers(tools: Tools, shop: Workspace) -> None:
+    tools.install("buildah")
+    code = _git(shop, "rev-parse", "HEAD")
+    _build(shop, tag=NAME, push=True)
+    path = shop.top / "k8s/images.yaml"
+    content = yaml.safe_load(path.read_text())
+    for key in ("kind", "sbom"):
+        del content["images"][0][key]
+    _commit(shop, "k8s/images.yaml", yaml.safe_dump(content))
+
+    found = image_for(shop.repository, _release(code))
+
+    assert found is not None
+    assert (found.kind, found.sbom) == ("model-server", None)
 
 
 # --- which image serves a release ------------------------------------------------------
