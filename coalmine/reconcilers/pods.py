@@ -63,6 +63,8 @@ _CANNOT = {
     "CreateContainerError",
     "RunContainerError",
 }
+# ... but for this: a kubelet that has not yet read the ConfigMaps and Secrets of its pod, and tries again.
+_BUSY = "failed to sync "
 
 
 def slot_status(
@@ -216,7 +218,7 @@ def _container_cannot(container: Json, is_init: bool) -> str | None:
             return None
         return f"{name} {_ending(ended)}"
     waiting = state.get("waiting", {})
-    if waiting.get("reason") in _CANNOT:
+    if waiting.get("reason") in _CANNOT and not waiting.get("message", "").startswith(_BUSY):
         return _joined(f"{name}: {waiting['reason']}", _one_line(waiting.get("message", "")))
     return None
 

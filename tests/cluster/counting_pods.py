@@ -1,7 +1,4 @@
-"""Pods that count as model servers do, and serve nobody: what they have counted is told to them.
-
-The image must be on the cluster, or be pulled by it: COALMINE_TEST_PYTHON, or Python's own.
-"""
+"""Pods that count as model servers do, and serve nobody: what they have counted is told to them."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from urllib.parse import quote
 from coalmine.cluster.client import Cluster
 from coalmine.cluster.kinds import DEPLOYMENT, POD
 from coalmine.slots import Slot
-from tests.cluster.slot_objects import IMAGE
+from tests.cluster.image import REFERENCE
 
 Json = dict[str, Any]
 
@@ -84,7 +81,7 @@ def start(cluster: Cluster, name: str, labels: Mapping[str, str], slot: str = ""
     """A Deployment of one pod. slot: whose servers it has; without one it is a gateway."""
     server = {
         "name": "server",
-        "image": IMAGE,
+        "image": REFERENCE,
         "command": ["python3", "-uc", _SERVER],
         "env": [{"name": "SLOT", "value": slot}],
         "ports": [{"name": "http", "containerPort": 8080}],

@@ -1,4 +1,8 @@
-"""Where users come in, by router: a Gateway of the test's own, or the mesh's shared one."""
+"""Where users come in, by router: a Gateway of the test's own, or the mesh's shared one.
+
+COALMINE_TEST_ISTIO_ADDRESS: where this machine reaches a gateway that istiod configures, `host:port`; it
+listens on that port, and has the label `istio: ingressgateway`.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,11 @@ GATEWAY_CLASSES = "/apis/gateway.networking.k8s.io/v1/gatewayclasses"
 ISTIO_GATEWAY = Kind("networking.istio.io", "v1", "Gateway", "gateways")
 ISTIO_ADDRESS = "127.0.0.1:18080"
 READY_WITHIN_S = 90.0
+
+
+def front_door(cluster: Cluster, router: str, host: str) -> str:
+    """Where requests for `host` come in, `host:port`: by a Gateway `users` in the test's namespace."""
+    return gateway_address(cluster) if router == "gateway_api" else istio_address(cluster, host)
 
 
 def gateway_address(cluster: Cluster) -> str:
@@ -61,13 +70,14 @@ def istio_address(cluster: Cluster, host: str) -> str:
     address = os.environ.get("COALMINE_TEST_ISTIO_ADDRESS", ISTIO_ADDRESS)
     if not _has(cluster, VIRTUAL_SERVICE):
         pytest.skip("this cluster has no Istio")
+    port = int(address.rpartition(":")[2])
     gateway: Json = {
         "apiVersion": ISTIO_GATEWAY.api_version,
         "kind": ISTIO_GATEWAY.kind,
         "metadata": {"name": "users"},
         "spec": {
             "selector": {"istio": "ingressgateway"},
-            "servers": [{"port": {"number": 18080, "name": "http", "protocol": "HTTP"}, "hosts": [host]}],
+            "servers": [{"port": {"number": port, "name": "http", "protocol": "HTTP"}, "hosts": [host]}],
         },
     }
     cluster.create(ISTIO_GATEWAY, gateway)

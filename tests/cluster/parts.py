@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+FILLED_BYTES = 100_000_000  # k8s/base allows 64 Mi
+
 
 @contextmanager
 def stopped(name: str) -> Iterator[None]:
@@ -46,6 +48,14 @@ def scaled_away(namespace: str, deployment: str) -> Iterator[None]:
 def kill_pods(namespace: str, labels: str) -> None:
     """At once, as a node that fails takes them."""
     _kubectl("-n", namespace, "delete", "pods", "-l", labels, "--grace-period=0", "--force", check=True)
+
+
+def fill_disk(namespace: str, labels: str, folder: str) -> None:
+    """More in `folder` of each pod than it may hold."""
+    found = _kubectl("-n", namespace, "get", "pods", "-l", labels, "-o", "name", check=True)
+    for pod in found.stdout.split():
+        write = f"open('{folder}/filled', 'wb').write(bytes({FILLED_BYTES}))"
+        _kubectl("-n", namespace, "exec", pod, "-c", "server", "--", "python", "-c", write, check=True)
 
 
 def _pid(name: str) -> int:

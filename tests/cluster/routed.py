@@ -23,14 +23,12 @@ from coalmine.cluster.client import Cluster, ClusterRefuses
 from coalmine.cluster.kinds import DEPLOYMENT, Kind
 from coalmine.routers.technology import Technology
 from coalmine.slots import Slot, SlotRelease, Slots, dump_slots
-from tests.cluster.slot_objects import IMAGE
+from tests.cluster.image import REFERENCE
 
 Json = dict[str, Any]
 
 K8S = Path(__file__).parents[2] / "k8s"
 FLUX = "kustomize-controller"  # as the API server knows it
-GATEWAY = Kind("gateway.networking.k8s.io", "v1", "Gateway", "gateways")
-ISTIO_GATEWAY = Kind("networking.istio.io", "v1", "Gateway", "gateways")
 RELEASE = SlotRelease(version="1.0.0", commit="c" * 40, model_digest="d" * 64)
 
 # The same answer to every request: who answers. `/seen` tells what came in, uncounted; `.../fail` fails.
@@ -150,46 +148,15 @@ def require(cluster: Cluster, kind: Kind) -> None:
         pytest.skip(f"this cluster has no {kind.full_name}")
 
 
-def gateway(cluster: Cluster) -> str:
-    """A Gateway `test` of Envoy Gateway's class, once it is programmed: its address, `host:port`."""
-    require(cluster, GATEWAY)
-    if cluster.list(GATEWAY) == []:
-        cluster.create(
-            GATEWAY,
-            {
-                "apiVersion": GATEWAY.api_version,
-                "kind": "Gateway",
-                "metadata": {"name": "test"},
-                "spec": {
-                    "gatewayClassName": "envoy",
-                    "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}],
-                },
-            },
-        )
-    try:
-        eventually(lambda: _programmed(cluster), "the Gateway is programmed", 90)
-    except AssertionError:
-        pytest.skip("this cluster has no GatewayClass `envoy` that programs a Gateway")
-    found = cluster.get(GATEWAY, "test")
-    assert found is not None
-    return f"{found['status']['addresses'][0]['value']}:80"
-
-
 def say_status(cluster: Cluster, kind: Kind, name: str, status: Json) -> None:
     """`status` as the controller of `kind` would write it."""
     cluster.merge(kind, f"{name}/status", {"status": status})
 
 
-def _programmed(cluster: Cluster) -> bool:
-    found = cluster.get(GATEWAY, "test") or {}
-    said = found.get("status", {}).get("conditions", [])
-    return {each["type"]: each["status"] for each in said}.get("Programmed") == "True"
-
-
 def _echo(name: str, labels: Mapping[str, str]) -> Json:
     container = {
         "name": "echo",
-        "image": IMAGE,
+        "image": REFERENCE,
         "command": ["python3", "-c", _ECHO],
         "env": [{"name": "SLOT", "value": labels["coalmine.dev/slot"]}],
         "ports": [{"name": "http", "containerPort": 8080}, {"name": "copies", "containerPort": 8081}],

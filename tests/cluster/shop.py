@@ -23,7 +23,7 @@ import yaml
 
 from coalmine.cluster.client import Cluster
 from coalmine.cluster.kinds import GIT_REPOSITORY, KUSTOMIZATION, POD
-from tests.cluster.front_doors import gateway_address, istio_address
+from tests.cluster.front_doors import front_door
 from tests.cluster.git_server import serving_git
 from tests.cluster.image import REFERENCE
 from tests.ports import reserved_port
@@ -159,10 +159,6 @@ def reachable_host(cluster: Cluster) -> str:
 def opened(released: Path, folder: Path, cluster: Cluster, router: str) -> Iterator[Shop]:
     """A shop in the namespace of `cluster`, which Flux keeps as its Git says; nothing is delivered yet."""
     host, name = reachable_host(cluster), f"{cluster.namespace}.example.com"
-    door: Callable[[], str] = {
-        "gateway_api": lambda: gateway_address(cluster),
-        "istio": lambda: istio_address(cluster, name),
-    }[router]
     work = copied(released, folder / "work")
     remotes = work.top / ".coalmine/remotes"
     with serving_git(remotes, host) as git, _serving_files(remotes / "dvc", host) as dvc:
@@ -171,7 +167,7 @@ def opened(released: Path, folder: Path, cluster: Cluster, router: str) -> Itera
         words += ["--host", name, "--gateway", "users", "--prometheus-url", PROMETHEUS_URL]
         work.run("new", "environment", ENVIRONMENT, *words)
         _edit(work, cluster, dvc)
-        shop = Shop(work, cluster, router, door(), name)
+        shop = Shop(work, cluster, router, front_door(cluster, router, name), name)
         shop.plan(CANARY)
         _have_flux_bring_it(cluster, f"{git}/git.git")
         yield shop

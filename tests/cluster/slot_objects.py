@@ -1,19 +1,15 @@
 """The objects of a model `m` as small as a reconciler can take them: pods of plain Python that become
-ready in a second, and some that never do.
-
-The image must be on the cluster, or be pulled by it: COALMINE_TEST_PYTHON, or Python's own.
-"""
+ready in a second, and some that never do."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from coalmine.slots import Slot, SlotRelease, Slots
+from tests.cluster.image import REFERENCE
 from tests.contracts.reconciler import BROKEN
 
-IMAGE = os.environ.get("COALMINE_TEST_PYTHON", "docker.io/library/python:3.11-slim-bookworm")
 NO_IMAGE = "coalmine.invalid/nothing:1"
 LAST_WORDS = "ValueError: no such column: pressure"
 
@@ -37,12 +33,12 @@ def objects_of(slots: Slots, images: Mapping[str, str] | None = None) -> list[Js
         made.append(service(slot))
         release = slots.releases.get(slot)
         if release is not None:
-            made.append(deployment(slot, release, (images or {}).get(release.version, IMAGE)))
+            made.append(deployment(slot, release, (images or {}).get(release.version, REFERENCE)))
             made.append(config_map(slot, release))
     return made
 
 
-def deployment(slot: Slot, release: SlotRelease, image: str = IMAGE) -> Json:
+def deployment(slot: Slot, release: SlotRelease, image: str = REFERENCE) -> Json:
     labels = _labels(slot)
     server = {
         "name": "server",

@@ -30,6 +30,7 @@ from coalmine.routers.technology import Json, Technology
 from coalmine.slots import Slot
 from tests.cluster import routed
 from tests.cluster.flux_place import FLUX, FluxPlace, flux_place
+from tests.cluster.front_doors import gateway_address
 from tests.contracts.router import RouterContract
 
 FIVE = TrafficSplit.canary(Slot.GREEN, 5)
@@ -102,11 +103,11 @@ class Shop:
         objects = routed.built(self._folder, self.technology, model, self.cluster.namespace, stable)
         route = routed.route_in(objects, self.technology)
         if self.technology is GATEWAY_API:
-            route["spec"]["parentRefs"] = [{"name": "test"}]
+            route["spec"]["parentRefs"] = [{"name": "users"}]
             # Two routes of the same host and path would be one route's.
             route["spec"]["hostnames"] = [f"{model}.example.com"]
         if self.technology is ISTIO:
-            route["spec"] |= {"gateways": ["test"], "hosts": [f"{model}.example.com"]}
+            route["spec"] |= {"gateways": ["users"], "hosts": [f"{model}.example.com"]}
         return objects
 
     def router(self, model: str) -> ClusterRouter:
@@ -135,7 +136,7 @@ def shop_of(any_cluster: Cluster, technology: Technology, folder: Path) -> Itera
     routed.require(any_cluster, technology.kind)
     with routed.namespace(any_cluster) as cluster:
         if technology is GATEWAY_API:
-            routed.gateway(cluster)
+            gateway_address(cluster)
         played = PlayedController(cluster, technology) if technology in (LINKERD, APP_MESH) else None
         yield Shop(cluster, technology, folder)
         if played is not None:

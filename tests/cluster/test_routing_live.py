@@ -1,7 +1,6 @@
 """What live requests make of a split, by Envoy Gateway and by Istio's ingress gateway.
 
-COALMINE_TEST_ISTIO_ADDRESS: where this machine reaches a gateway that istiod configures, `host:port`; it
-listens on that port, and has the label `istio: ingressgateway`. Figures are printed: pytest -rP.
+Figures are printed: pytest -rP.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import http.client
 import json
 import math
-import os
 import statistics
 import threading
 import time
@@ -29,6 +27,7 @@ from coalmine.routers.istio import ISTIO
 from coalmine.routers.technology import Technology
 from coalmine.slots import Slot
 from tests.cluster import routed
+from tests.cluster.front_doors import front_door
 
 USERS = 8  # connections at once
 TAKES_EFFECT_WITHIN_S = 5.0
@@ -36,15 +35,12 @@ TAKES_EFFECT_WITHIN_S = 5.0
 
 @dataclass(frozen=True)
 class Served:
-    """Model `m` with a pod in each slot. address: of the gateway."""
+    """Model `m` with a pod in each slot. address: of the gateway. host: the name that users ask for."""
 
     cluster: Cluster
     technology: Technology
     address: str
-
-    @property
-    def host(self) -> str:
-        return f"{self.cluster.namespace}.example.com"
+    host: str
 
     @property
     def router(self) -> ClusterRouter:
@@ -89,29 +85,10 @@ def publish(served: Served, model: str, stable: Slot | None, folder: pytest.Temp
     objects = routed.built(folder.mktemp("k8s"), served.technology, model, served.cluster.namespace, stable)
     spec = routed.route_in(objects, served.technology)["spec"]
     if served.technology is GATEWAY_API:
-        spec |= {"parentRefs": [{"name": "test"}], "hostnames": [served.host]}
+        spec |= {"parentRefs": [{"name": "users"}], "hostnames": [served.host]}
     else:
-        spec |= {"gateways": ["test"], "hosts": [served.host]}
+        spec |= {"gateways": ["users"], "hosts": [served.host]}
     routed.apply(objects)
-
-
-def istio_gateway(cluster: Cluster) -> str:
-    address = os.environ.get("COALMINE_TEST_ISTIO_ADDRESS")
-    if not address:
-        pytest.skip("no gateway of Istio: COALMINE_TEST_ISTIO_ADDRESS is not set")
-    routed.require(cluster, routed.ISTIO_GATEWAY)
-    port = {"number": int(address.rpartition(":")[2]), "name": "http", "protocol": "HTTP"}
-    hosts = [f"{cluster.namespace}.example.com"]
-    cluster.create(
-        routed.ISTIO_GATEWAY,
-        {
-            "apiVersion": routed.ISTIO_GATEWAY.api_version,
-            "kind": "Gateway",
-            "metadata": {"name": "test"},
-            "spec": {"selector": {"istio": "ingressgateway"}, "servers": [{"port": port, "hosts": hosts}]},
-        },
-    )
-    return address
 
 
 @pytest.fixture(
@@ -123,8 +100,8 @@ def served(
     technology: Technology = request.param
     routed.require(any_cluster, technology.kind)
     with routed.namespace(any_cluster) as cluster:
-        address = routed.gateway(cluster) if technology is GATEWAY_API else istio_gateway(cluster)
-        served = Served(cluster, technology, address)
+        host = f"{cluster.namespace}.example.com"
+        served = Served(cluster, technology, front_door(cluster, technology.component, host), host)
         publish(served, "m", Slot.BLUE, tmp_path_factory)
         routed.echo_pods(cluster, "m")
         routed.eventually(lambda: served.ask()["blue"], "the gateway answers", 30)

@@ -215,6 +215,16 @@ def test_a_pod_that_cannot_run_fails_the_slot_in_its_own_words(present: Json, wo
 MAY_RUN = [
     pytest.param(pod(waiting("ContainerCreating")), "server: ContainerCreating", id="container-is-made"),
     pytest.param(pod(PREPARING, init=running("fetch")), "fetch runs", id="fetch-runs"),
+    pytest.param(
+        pod(
+            waiting(
+                "CreateContainerConfigError",
+                "failed to sync configmap cache: timed out waiting for the condition",
+            )
+        ),
+        "server: CreateContainerConfigError: failed to sync configmap cache",
+        id="the-kubelet-has-not-read-its-configuration",
+    ),
     pytest.param(pod(running(), init=ended(0, name="fetch")), "server is not ready", id="server-loads"),
     pytest.param(
         pod(PREPARING, init=ended(4, "the DVC remote", name="fetch", restarts=TRIES - 2)),
