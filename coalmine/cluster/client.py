@@ -6,7 +6,9 @@ path, since custom resources have no classes there. Every fault has a type that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -14,15 +16,18 @@ import orjson
 import urllib3.exceptions
 
 from coalmine.cluster.kinds import POD, Kind
+from coalmine.cluster.pace import Pace
 from coalmine.errors import CoalmineError, MachineUnready, Unavailable, Unsupported
 
 if TYPE_CHECKING:  # it takes half a second to import, and most commands ask no cluster
     from kubernetes.client import ApiClient
+    from kubernetes.client.rest import RESTResponse
 
 Json = dict[str, Any]
 
 FIELD_MANAGER = "coalmine"
 TIMEOUT_S = 10.0
+CONNECTIONS = 64  # kept open; one for each rollout that asks at the same moment
 
 _MERGE_PATCH = "application/merge-patch+json"
 _APPLY_PATCH = "application/apply-patch+yaml"
@@ -40,12 +45,30 @@ class Stale(ClusterRefuses):
     """Somebody else wrote the object since it was read, or another field manager owns the fields."""
 
 
+class Expired(ClusterRefuses):
+    """The API server no longer knows what has changed since then: list anew."""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What changes, as it changes, from the moment at which they were asked for.
+
+    stream: `type` (ADDED, MODIFIED, DELETED, BOOKMARK) and `object` of each, in the order of the writes; ends
+        after the time that was asked for. end: ends it now, from another thread.
+    """
+
+    stream: Iterator[Json]
+    end: Callable[[], None]
+
+
 class Cluster:
     """namespace: where all objects are read and written. Safe to use from several threads."""
 
-    def __init__(self, api: ApiClient, namespace: str) -> None:
+    def __init__(self, api: ApiClient, namespace: str, pace: Pace | None = None) -> None:
+        """pace: of all requests together."""
         self.api = api
         self.namespace = namespace
+        self.pace = pace or Pace()
         self.server: str = api.configuration.host
         self._kinds: dict[str, dict[str, Json]] = {}
 
@@ -75,6 +98,7 @@ class Cluster:
                 "is there (kubectl config get-contexts), name one as `kubernetes.context` in coalmine.yaml"
             ) from error
         configuration.retries = False
+        configuration.connection_pool_maxsize = CONNECTIONS
         return cls(client.ApiClient(configuration), namespace)
 
     # --- objects ---------------------------------------------------------------------------
@@ -99,6 +123,41 @@ class Cluster:
             return []
         items: list[Json] = found.get("items", [])
         return items
+
+    def snapshot(self, kind: Kind) -> tuple[Sequence[Json], str]:
+        """All of them, and since when `changes` tell what became of them."""
+        found = self._ask("GET", self._path(kind))
+        return found["items"], found["metadata"]["resourceVersion"]
+
+    @contextmanager
+    def changes(self, kind: Kind, since: str, for_s: float) -> Iterator[Changes]:
+        """What becomes of the objects of `kind` after `since`, for `for_s` seconds.
+
+        Raises, also from the stream:
+            ClusterUnavailable: the API server does not answer, or says nothing for longer than that.
+            Expired: it no longer knows what there was at `since`.
+        """
+        query = {
+            "watch": "true",
+            "resourceVersion": since,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": f"{for_s:.0f}",
+        }
+        answer = self._answer("GET", self._path(kind), query, silent_for_s=for_s + TIMEOUT_S / 2)
+        try:
+            yield Changes(self._told(answer, f"watch {kind.plural}"), answer.response.shutdown)
+        finally:
+            answer.response.close()
+
+    def _told(self, answer: RESTResponse, what: str) -> Iterator[Json]:
+        try:
+            for line in answer.response:
+                told = orjson.loads(line)
+                if told["type"] == "ERROR":
+                    raise _fault(told["object"]["code"], orjson.dumps(told["object"]), what)
+                yield told
+        except (urllib3.exceptions.HTTPError, OSError, ValueError, KeyError) as error:
+            raise self._silent(error) from error
 
     def create(self, kind: Kind, body: Json) -> Json:
         """
@@ -141,8 +200,7 @@ class Cluster:
         Raises:
             Stale: another field manager owns one of them, and `force` is not set.
         """
-        group, _, version = body["apiVersion"].rpartition("/")
-        kind = Kind(group, version, body["kind"], plural)
+        kind = Kind.of(body, plural)
         query = {"fieldManager": FIELD_MANAGER, "force": str(force).lower()}
         if dry_run:
             query["dryRun"] = "All"
@@ -173,7 +231,7 @@ class Cluster:
 
     def in_namespace(self, namespace: str) -> Cluster:
         """The same cluster, another namespace: Flux's objects live in one of their own."""
-        return Cluster(self.api, namespace)
+        return Cluster(self.api, namespace, self.pace)
 
     def kind(self, api_version: str, kind: str) -> Kind:
         """As the API server names it in paths. Asked once for each `api_version`.
@@ -235,24 +293,45 @@ class Cluster:
         body: Json | None = None,
         content_type: str = "application/json",
     ) -> bytes:
+        answer = self._answer(method, path, query, body, content_type)
+        try:
+            said: bytes = answer.read()
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._silent(error) from error
+        return said
+
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Json | None = None,
+        content_type: str = "application/json",
+        silent_for_s: float = TIMEOUT_S,
+    ) -> RESTResponse:
+        """One that is no refusal, to be read."""
         from kubernetes.client import ApiException
 
         asked = f"{path}?{urlencode(query)}" if query else path
         headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
+        self.pace.wait()
         try:
             # The official client makes the call's headers, which hold the credentials.
             _, url, headers, content, _ = self.api.param_serialize(
                 method, asked, header_params=headers, body=body, auth_settings=["BearerToken"]
             )
             answer = self.api.rest_client.request(
-                method, url, headers=headers, body=content, _request_timeout=TIMEOUT_S
+                method, url, headers=headers, body=content, _request_timeout=(TIMEOUT_S, silent_for_s)
             )
+            if 200 <= answer.status < 300:
+                return answer
             said: bytes = answer.read()
         except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise ClusterUnavailable(f"The API server at {self.server} does not answer: {error}") from error
-        if 200 <= answer.status < 300:
-            return said
+            raise self._silent(error) from error
         raise _fault(answer.status, said, f"{method} {path}")
+
+    def _silent(self, error: Exception) -> ClusterUnavailable:
+        return ClusterUnavailable(f"The API server at {self.server} does not answer: {error}")
 
 
 class _Absent(ClusterRefuses):
@@ -269,6 +348,8 @@ def _fault(status: int, body: bytes, what: str) -> CoalmineError:
             return _Absent(f"{what}: {words}")
         case 409:
             return Stale(f"{what}: {words}")
+        case 410:
+            return Expired(f"{what}: {words}")
         case 408 | 429:
             return ClusterUnavailable(f"The API server asks to come again later: {words}")
         case _ if status >= 500:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -13,6 +15,12 @@ class Kind:
     version: str
     kind: str
     plural: str
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any], plural: str) -> Kind:
+        """That of the object `body`."""
+        group, _, version = body["apiVersion"].rpartition("/")
+        return cls(group, version, body["kind"], plural)
 
     @property
     def api_version(self) -> str:

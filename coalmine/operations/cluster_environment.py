@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 
 from coalmine.audit.cluster_rollouts import ClusterRollouts
 from coalmine.audit.rollouts import Rollouts
 from coalmine.cluster.client import Cluster
+from coalmine.cluster.watched import WatchedCluster
 from coalmine.errors import CoalmineError, InputError, NotFound
 from coalmine.manifest import manifest_path
 from coalmine.operations.champion import Release
@@ -38,6 +40,14 @@ class ClusterEnvironment(ServingEnvironment):
             MachineUnready: no kubeconfig, or not the context that coalmine.yaml names.
         """
         return Cluster.connect(self._kubernetes.namespace, self._kubernetes.context)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        watched = self.cluster = WatchedCluster(self.cluster)
+        try:
+            yield
+        finally:
+            watched.stop()
 
     @property
     def _kubernetes(self) -> KubernetesSettings:

@@ -123,8 +123,8 @@ def deliver(
 
 def resume(
     workspace: Workspace,
+    serving: ServingEnvironment,
     model: str,
-    environment: str,
     trigger: Trigger,
     tell: Tell,
     *,
@@ -136,7 +136,6 @@ def resume(
         AlreadyRunning: its runner is alive.
         RepositoryUnready: a rollout is under way, and this clone does not have its commit.
     """
-    serving = open_environment(workspace, environment)
     with suppress(RemoteUnavailable, PushRejected):  # to go back to stable waits for no Git remote
         serving.rollouts.catch_up()
     spec = load_model_spec(workspace.top, model)

@@ -22,6 +22,7 @@ from coalmine.operations.deliver import resume
 from coalmine.operations.driving import Act, Trouble, write_trouble
 from coalmine.operations.environments import open_environment
 from coalmine.operations.runner_metrics import RunnerMetrics, served
+from coalmine.operations.serving_environment import ServingEnvironment
 from coalmine.operations.unfinished import Waiting
 from coalmine.operations.workspace import Tell, Workspace
 from coalmine.rollout.fleet import LOOK_EVERY_S, Fleet, FleetClock
@@ -52,15 +53,16 @@ def serve(
     serving = open_environment(workspace, environment)
     workspace.require_record()
     metrics = RunnerMetrics(environment)
-    service = _Service(workspace, environment, trigger, metrics, tell)
-    waiting = Waiting(workspace, serving)
-    fleet = Fleet(find=waiting.models, drive=service.drive, failed=service.failed)
     with (
+        serving.watching(),
         serving.rollouts.runner.held(trigger.who),
         served(metrics, metrics_port),
         _asked_to_end() as ending,
     ):
         serving.up()
+        service = _Service(workspace, serving, trigger, metrics, tell)
+        waiting = Waiting(workspace, serving)
+        fleet = Fleet(find=waiting.models, drive=service.drive, failed=service.failed)
         tell(f"Driving the rollouts of {environment}.")
         while not ending.is_set():
             fleet.look()
@@ -75,10 +77,15 @@ class _Service:
     """How this process drives one model's rollout, and what it does when that fails."""
 
     def __init__(
-        self, workspace: Workspace, environment: str, trigger: Trigger, metrics: RunnerMetrics, tell: Tell
+        self,
+        workspace: Workspace,
+        serving: ServingEnvironment,
+        trigger: Trigger,
+        metrics: RunnerMetrics,
+        tell: Tell,
     ) -> None:
         self._workspace = workspace
-        self._environment = environment
+        self._serving = serving
         self._trigger = trigger
         self._metrics = metrics
         self._tell = tell
@@ -94,7 +101,7 @@ class _Service:
             return act(replace(watched(ports, watch), clock=FleetClock(halting, watch)))
 
         try:
-            resume(self._workspace, model, self._environment, self._trigger, self._tell, drive=counted)
+            resume(self._workspace, self._serving, model, self._trigger, self._tell, drive=counted)
         except AlreadyRunning:
             pass  # a delivery drives it itself, or records something of its own: looked at again
         finally:
@@ -103,7 +110,7 @@ class _Service:
     def failed(self, model: str, error: Exception, again_in_s: float) -> None:
         self._metrics.restarting(error)
         self._tell(f"The rollout of {model} cannot be driven, again in {again_in_s:g} s: {_words(error)}")
-        rollouts = open_environment(self._workspace, self._environment).rollouts
+        rollouts = self._serving.rollouts
         folders = rollouts.folders(model)
         if folders:
             with suppress(Unavailable):  # the service's log has it too

@@ -6,7 +6,8 @@ Processes of this machine stand in `local_environment`, pods of a cluster in `cl
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from coalmine.audit.about import About
 from coalmine.audit.rollouts import Rollouts
@@ -47,6 +48,12 @@ class ServingEnvironment(ABC):
     def warning(self) -> str:
         """What its people should know of it and mend one day; "" where there is nothing."""
         return ""
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """For a process that drives many rollouts: what each of them reads at every look is read once for all
+        while the block runs. To be entered before anything is asked."""
+        yield
 
     @abstractmethod
     def up(self) -> None:

@@ -35,4 +35,4 @@ def steer(
         tell(f"Asked the rollout of {model} to {ask}.")
         return None
     tell(f"The runner of this rollout is gone: it goes on from here, with your {ask}.")
-    return resume(workspace, model, environment, trigger, tell)
+    return resume(workspace, serving, model, trigger, tell)

@@ -22,6 +22,7 @@ from coalmine.routers.technology import Json, NotInForce, Technology
 from coalmine.slots import Slot
 
 TAKEN_UP_WITHIN_S = 5.0  # Envoy Gateway and istiod need some tenths
+REACHES_PROXIES_S = 1.0  # what the controller has accepted: some tenths, and more on a busy machine
 LOOK_AGAIN_S = 0.1
 ATTEMPTS = 5  # of a write that somebody else's comes before
 NOBODY = Match(UserKey("header", "x-coalmine-nobody"), "nobody")
@@ -47,8 +48,9 @@ class ClusterRouter:
         self._require(split)
         if self._takes_chosen_users_out(split):
             # A proxy may forget what a rule leads to before it forgets the rule, and answers 503 meanwhile to
-            # whoever is in it: so it first takes nobody.
+            # whoever is in it: so it first takes nobody. That it does so in the proxies no status tells.
             self._set(replace(split, match=NOBODY, match_to=min(Slot)))
+            time.sleep(REACHES_PROXIES_S)
         self._set(split)
 
     def _takes_chosen_users_out(self, split: TrafficSplit) -> bool:

@@ -138,8 +138,8 @@ def test_a_cluster_that_is_built_anew_mid_rollout_has_all_users_on_stable(shop: 
         delivery.kill()
         delivery.communicate()
         lose_everything(shop)
-        begun = users.answers.copy()
         await_pods(shop)
+        begun = users.answers.copy()  # what the pods before had begun is answered
         time.sleep(STOOD_STILL_S)
         assert split_of(shop) == TrafficSplit.all_to(Slot.BLUE)
         assert users.answers["1.0.0", 200] > begun["1.0.0", 200]

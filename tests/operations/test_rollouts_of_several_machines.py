@@ -151,21 +151,21 @@ def test_a_runner_finds_it_when_it_is_alone_and_catches_up_with_git_to_drive_it(
     assert list(waiting.models(frozenset({MODEL}))) == []
     assert two.second.repository.head() != two.first.repository.head()
     with pytest.raises(Reached):
-        resume(two.second, MODEL, ENVIRONMENT, KIM, print, drive=reach)
+        resume(two.second, two.serving(two.second), MODEL, KIM, print, drive=reach)
     assert two.second.repository.head() == two.first.repository.head()
 
 
 def test_where_git_is_out_of_reach_and_lacks_it_whoever_would_drive_it_is_told_so(two: Two) -> None:
     git(two.second.top, "remote", "set-url", "origin", "/nowhere")
     with pytest.raises(RepositoryUnready, match=f"{FAKE.about.id} of {MODEL} is under way .* git pull"):
-        resume(two.second, MODEL, ENVIRONMENT, KIM, print, drive=reach)
+        resume(two.second, two.serving(two.second), MODEL, KIM, print, drive=reach)
 
 
 def test_where_git_is_out_of_reach_and_has_it_it_is_driven_all_the_same(two: Two) -> None:
     git(two.second.top, "pull", "--quiet")
     git(two.second.top, "remote", "set-url", "origin", "/nowhere")
     with pytest.raises(Reached):
-        resume(two.second, MODEL, ENVIRONMENT, KIM, print, drive=reach)
+        resume(two.second, two.serving(two.second), MODEL, KIM, print, drive=reach)
 
 
 def test_what_a_person_asks_reaches_the_runner_on_the_other_machine(two: Two) -> None:
@@ -183,7 +183,7 @@ def test_with_the_cluster_out_of_reach_status_says_so_and_a_runner_looks_again(t
     two.clients[two.second.top].down = True
     assert under_way(two.second) is None
     assert list(waiting.models(frozenset())) == []
-    service = _Service(two.second, ENVIRONMENT, KIM, RunnerMetrics(ENVIRONMENT), print)
+    service = _Service(two.second, two.serving(two.second), KIM, RunnerMetrics(ENVIRONMENT), print)
     service.failed(MODEL, NotFound("it cannot be driven"), 1.0)
     two.clients[two.second.top].down = False
     assert list(waiting.models(frozenset())) == [MODEL]

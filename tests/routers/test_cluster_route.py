@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from coalmine.cluster.client import ClusterRefuses
 from coalmine.cluster.kinds import HTTP_ROUTE, SERVICE_PROFILE
 from coalmine.errors import RouteConflict, RouterUnavailable, Unsupported
-from coalmine.rollout.ports import TrafficSplit
+from coalmine.rollout.ports import Match, TrafficSplit, UserKey
 from coalmine.routers import cluster_route
 from coalmine.routers.appmesh import APP_MESH
 from coalmine.routers.cluster_route import ClusterRouter
@@ -170,6 +171,24 @@ def test_the_same_split_again_writes_nothing(cluster: FakeCluster, router: Clust
     before = cluster.writes
     router.set_split(FIVE)
     assert cluster.writes == before
+
+
+def test_chosen_users_leave_their_rule_some_time_before_it_goes(
+    router: ClusterRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stable = TrafficSplit.all_to(Slot.BLUE)
+    chosen = replace(stable, match=Match(UserKey("header", "x-group"), "beta"), match_to=Slot.GREEN)
+    router.set_split(chosen)
+    seen: list[tuple[float, TrafficSplit | None]] = []
+    monkeypatch.setattr(
+        cluster_route.time, "sleep", lambda seconds: seen.append((seconds, router.observed_split()))
+    )
+    router.set_split(stable)
+    ((waited_s, left),) = seen
+    assert waited_s == cluster_route.REACHES_PROXIES_S
+    assert left is not None
+    assert left.match == cluster_route.NOBODY
+    assert router.observed_split() == stable
 
 
 def test_nothing_of_the_rollout_is_left_on_a_route_that_was_given_back(

@@ -21,11 +21,30 @@ LARGEST = 1 << 20  # of a ConfigMap's data, as Kubernetes has it
 
 @dataclass
 class StateServer:
-    """objects: by kind and name. writes: how many there were, and so the version of the last."""
+    """objects: by kind and name. changes: each write, in order, as a watch tells of it; how many there were
+    is the version of the last."""
 
     objects: dict[tuple[str, str], Json] = field(default_factory=dict)
-    writes: int = 0
+    changes: list[Json] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
+
+    @property
+    def writes(self) -> int:
+        return len(self.changes)
+
+    def store(self, kind: Kind, body: Json) -> Json:
+        key = kind.kind, body["metadata"]["name"]
+        stored = copy.deepcopy(body)
+        stored["metadata"]["resourceVersion"] = str(self.writes + 1)
+        self.changes.append({"type": "MODIFIED" if key in self.objects else "ADDED", "object": stored})
+        self.objects[key] = stored
+        return stored
+
+    def remove(self, kind: Kind, name: str) -> None:
+        removed = copy.deepcopy(self.objects.pop((kind.kind, name), None))
+        if removed is not None:
+            removed["metadata"]["resourceVersion"] = str(self.writes + 1)
+            self.changes.append({"type": "DELETED", "object": removed})
 
     def client(self) -> StateClient:
         return StateClient(self)
@@ -119,7 +138,7 @@ class StateClient(Cluster):
             before = self._server.objects.get((kind.kind, name))
             if before is not None and uid not in (None, before["metadata"]["uid"]):
                 raise Stale("the UID in the precondition does not match")
-            self._server.objects.pop((kind.kind, name), None)
+            self._server.remove(kind, name)
             return {}
 
         self._written("DELETE", name, {}, deleted)
@@ -153,11 +172,7 @@ class StateClient(Cluster):
     def _stored(self, kind: Kind, body: Json) -> Json:
         if _size(body) > LARGEST:
             raise ClusterRefuses("Too long: must have at most 1048576 bytes")
-        self._server.writes += 1
-        stored = copy.deepcopy(body)
-        stored["metadata"]["resourceVersion"] = str(self._server.writes)
-        self._server.objects[kind.kind, body["metadata"]["name"]] = stored
-        return stored
+        return self._server.store(kind, body)
 
 
 def _size(body: Json) -> int:
