@@ -41,6 +41,10 @@ class ClusterEnvironment(ServingEnvironment):
         """
         return Cluster.connect(self._kubernetes.namespace, self._kubernetes.context)
 
+    @property
+    def cluster_requests(self) -> int:
+        return self.cluster.pace.asked
+
     @contextmanager
     def watching(self) -> Iterator[None]:
         watched = self.cluster = WatchedCluster(self.cluster)

@@ -52,7 +52,7 @@ def serve(
     """
     serving = open_environment(workspace, environment)
     workspace.require_record()
-    metrics = RunnerMetrics(environment)
+    metrics = RunnerMetrics(environment, lambda: serving.cluster_requests)
     with (
         serving.watching(),
         serving.rollouts.runner.held(trigger.who),

@@ -10,13 +10,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter as Tally
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
 
 from coalmine.errors import CoalmineError, MachineUnready
 from coalmine.rollout.state import Phase
@@ -29,9 +31,11 @@ LOOKED_WITHIN_S = 30.0  # it looks every second
 class RunnerMetrics:
     """Written by the rollouts' threads, each through `of(model)`; read by whoever scrapes."""
 
-    def __init__(self, environment: str) -> None:
+    def __init__(self, environment: str, cluster_requests: Callable[[], int | None] = lambda: None) -> None:
+        """cluster_requests: how many were made of an API server so far; None: there is none."""
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
+        registry.register(_ClusterRequests(cluster_requests))
         self._phases: dict[str, Phase] = {}
         self._looked_s = time.monotonic()
         rollouts = Gauge("coalmine_runner_rollouts", "Rollouts under way.", ["phase"], registry=registry)
@@ -114,6 +118,17 @@ class RunnerMetrics:
     @property
     def is_well(self) -> bool:
         return time.monotonic() - self._looked_s < LOOKED_WITHIN_S
+
+
+class _ClusterRequests(Collector):
+    def __init__(self, count: Callable[[], int | None]) -> None:
+        self._count = count
+
+    def collect(self) -> Iterator[Metric]:
+        count = self._count()
+        if count is not None:
+            words = "Requests of the API server, watches included."
+            yield CounterMetricFamily("coalmine_runner_cluster_requests", words, value=count)
 
 
 class RolloutWatch:

@@ -49,6 +49,11 @@ class ServingEnvironment(ABC):
         """What its people should know of it and mend one day; "" where there is nothing."""
         return ""
 
+    @property
+    def cluster_requests(self) -> int | None:
+        """How many this process has made of the API server; None where there is none."""
+        return None
+
     @contextmanager
     def watching(self) -> Iterator[None]:
         """For a process that drives many rollouts: what each of them reads at every look is read once for all

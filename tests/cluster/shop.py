@@ -189,9 +189,10 @@ def _edit(work: Workplace, cluster: Cluster, dvc: str) -> None:
         ),
     )
     # Small nodes take several shops at once.
-    model = place / MODEL / "kustomization.yaml"
-    text = model.read_text(encoding="utf-8")
-    model.write_text(re.sub(r"requests: .*", "requests: {cpu: 20m, memory: 128Mi}", text), encoding="utf-8")
+    for model in place.glob("*/slots.yaml"):
+        own = model.with_name("kustomization.yaml")
+        text = own.read_text(encoding="utf-8")
+        own.write_text(re.sub(r"requests: .*", "requests: {cpu: 20m, memory: 128Mi}", text), encoding="utf-8")
     # The namespace is the test's, with its own labels.
     _change(place / "kustomization.yaml", lambda content: content["resources"].remove("namespace.yaml"))
 
