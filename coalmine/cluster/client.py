@@ -45,10 +45,6 @@ class Stale(ClusterRefuses):
     """Somebody else wrote the object since it was read, or another field manager owns the fields."""
 
 
-class Expired(ClusterRefuses):
-    """The API server no longer knows what has changed since then: list anew."""
-
-
 @dataclass(frozen=True)
 class Changes:
     """What changes, as it changes, from the moment at which they were asked for.
@@ -135,7 +131,7 @@ class Cluster:
 
         Raises, also from the stream:
             ClusterUnavailable: the API server does not answer, or says nothing for longer than that.
-            Expired: it no longer knows what there was at `since`.
+            ClusterRefuses: it no longer knows what there was at `since`: take a new snapshot.
         """
         query = {
             "watch": "true",
@@ -348,8 +344,6 @@ def _fault(status: int, body: bytes, what: str) -> CoalmineError:
             return _Absent(f"{what}: {words}")
         case 409:
             return Stale(f"{what}: {words}")
-        case 410:
-            return Expired(f"{what}: {words}")
         case 408 | 429:
             return ClusterUnavailable(f"The API server asks to come again later: {words}")
         case _ if status >= 500:

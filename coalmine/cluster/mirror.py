@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import orjson
 
-from coalmine.cluster.client import Changes, Cluster, ClusterRefuses, ClusterUnavailable, Expired, Json
+from coalmine.cluster.client import Changes, Cluster, ClusterRefuses, ClusterUnavailable, Json
 from coalmine.cluster.kinds import Kind
 
 WATCHED_FOR_S = 10.0  # then it is asked for anew, so that one that hangs is noticed
@@ -139,8 +139,6 @@ class Mirror:
                 pause_s = FIRST_PAUSE_S
                 while not self._stopping.is_set():
                     version = self._follow(version)
-            except Expired:
-                continue
             except (ClusterUnavailable, ClusterRefuses):
                 # Whoever reads meanwhile asks the API server, and says what is wrong.
                 with self._lock:

@@ -29,6 +29,7 @@ _LOOK_EVERY_S = 0.005
 @dataclass
 class HttpApi:
     """asked: every request that was answered, as `GET configmaps/a`, or `WATCH configmaps`.
+    watched_since: the version from which on each watch told, in their order.
 
     forgotten: changes up to this one are no longer known to watches. refused: watches are, with 403.
     silent: watches are taken and told nothing. away: nothing is answered, and what was being told ends.
@@ -37,6 +38,7 @@ class HttpApi:
     state: StateServer = field(default_factory=StateServer)
     port: int = 0
     asked: list[str] = field(default_factory=list)
+    watched_since: list[int] = field(default_factory=list)
     forgotten: int = 0
     refused: bool = False
     silent: bool = False
@@ -114,7 +116,10 @@ class _Handler(BaseHTTPRequestHandler):
                         each.split("=") for each in query.get("labelSelector", "").split(",") if each
                     )
                     version = {"resourceVersion": str(self.served.state.writes)}
-                    return {"metadata": version, "items": state.list(kind, wanted)}
+                    return {
+                        "metadata": version,
+                        "items": [_listed(each) for each in state.list(kind, wanted)],
+                    }
             case "POST":
                 return state.create(kind, body)
             case "PUT":
@@ -133,6 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         self.wfile.flush()
+        self.served.watched_since.append(int(query["resourceVersion"]))
         told, until_s = int(query["resourceVersion"]), time.monotonic() + float(query["timeoutSeconds"])
         while time.monotonic() < until_s and not self.served.away.is_set():
             if told < self.served.forgotten:
@@ -164,3 +170,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Nobody reads it."""
+
+
+def _listed(body: Json) -> Json:
+    """As in a list, whose own kind says theirs."""
+    return {key: value for key, value in body.items() if key not in ("apiVersion", "kind")}
