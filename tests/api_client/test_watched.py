@@ -10,10 +10,19 @@ from typing import Any
 
 import pytest
 
+from coalmine.audit.shared_lines import SharedLines
 from coalmine.cluster import mirror
 from coalmine.cluster.client import ClusterUnavailable, Stale
-from coalmine.cluster.kinds import CONFIG_MAP, DEPLOYMENT, LEASE
+from coalmine.cluster.kinds import CONFIG_MAP, DEPLOYMENT, HTTP_ROUTE, LEASE, POD
 from coalmine.cluster.watched import WatchedCluster
+from coalmine.reconcilers.deployed import Deployed
+from coalmine.rollout.ports import SlotHealth, TrafficSplit
+from coalmine.routers.cluster_route import ClusterRouter
+from coalmine.routers.gateway_api import GATEWAY_API
+from coalmine.slots import Slot
+from coalmine.telemetry.pods import ModelPods
+from tests.reconcilers.test_pods import deployment
+from tests.routers.test_cluster_route import accept, http_route
 from tests.simulators.http_api import HttpApi, http_api
 
 Json = dict[str, Any]
@@ -68,6 +77,37 @@ def eventually(condition: Callable[[], bool], within_s: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < until_s
         time.sleep(0.01)
+
+
+# --- what it is for -------------------------------------------------------------------------
+
+
+def test_to_look_at_a_rollout_again_asks_nothing(api: HttpApi, watched: WatchedCluster) -> None:
+    other = api.elsewhere()
+    route = http_route("m", 100, 0)
+    other.create(HTTP_ROUTE, {**route, "metadata": {**route["metadata"], "generation": 1}})
+    accept(api.state.objects["HTTPRoute", "m-route"])
+    for slot in Slot:
+        running = deployment(available=1)
+        named = {**running["metadata"], "name": f"m-{slot}"}
+        other.create(DEPLOYMENT, {**running, "kind": "Deployment", "metadata": named})
+    router, deployed = ClusterRouter(watched, "m", GATEWAY_API), Deployed(watched, "m")
+    asks, pods = SharedLines(watched, "m-asks", "m", "r"), ModelPods(watched, "m")
+
+    def look() -> None:
+        assert router.observed_split() == TrafficSplit.all_to(Slot.BLUE)
+        assert all(deployed.status(slot).health is SlotHealth.READY for slot in Slot)
+        assert asks.read() == []
+        assert pods.ready() == []
+
+    look()
+    kinds = (HTTP_ROUTE, DEPLOYMENT, CONFIG_MAP, POD)
+    eventually(lambda: all(f"WATCH {kind.plural}" in api.asked for kind in kinds))
+    look()
+    asked = len(api.looks())
+    for _ in range(50):
+        look()
+    assert len(api.looks()) == asked
 
 
 # --- it says what the API server would --------------------------------------------------------
