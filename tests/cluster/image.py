@@ -1,4 +1,4 @@
-"""The model server's image for a test cluster: `python -m tests.cluster.image ARCHIVE`.
+"""The images for a test cluster: `python -m tests.cluster.image ARCHIVE`, or `... ARCHIVE pipelines`.
 
 Built by buildah from a new repository's own files, with the package of the DVC remote that the tests
 use. Written as an archive, which a cluster without registry imports.
@@ -13,9 +13,11 @@ from pathlib import Path
 
 from coalmine.operations.image import build_image
 from coalmine.operations.workspace import Workspace
+from coalmine.registry.images import KINDS, MODEL_SERVER, ImageKind
 from coalmine.scaffold.repository import init
 
 REFERENCE = "coalmine.test/model-server:1"
+PIPELINES_REFERENCE = "coalmine.test/pipelines:1"
 # How a build without root of its own reaches the package index: as this machine does.
 AS_THIS_MACHINE = (
     *("--network", "host", "--isolation", "chroot"),
@@ -23,19 +25,19 @@ AS_THIS_MACHINE = (
 )
 
 
-def build(archive: Path) -> None:
+def build(archive: Path, kind: ImageKind) -> None:
     with tempfile.TemporaryDirectory() as folder:
         top = Path(folder) / "shop"
         init(top, examples=())
-        own = top / "requirements-serving.txt"
+        own = top / next(name for name in kind.shipped if name.endswith(".txt"))
         own.write_text(f"{own.read_text()}dvc-http\n")
         _git(top, "commit", "--quiet", "--all", "--message", "The DVC remote is an HTTP server")
-        workspace = Workspace.open(top)
-        built = build_image(workspace, print, tag="coalmine.test/model-server", options=AS_THIS_MACHINE)
+        name = f"coalmine.test/{kind.name}"
+        built = build_image(Workspace.open(top), print, kind=kind, tag=name, options=AS_THIS_MACHINE)
     archive.unlink(missing_ok=True)
-    subprocess.run(["buildah", "tag", built.reference, REFERENCE], check=True)
+    subprocess.run(["buildah", "tag", built.reference, f"{name}:1"], check=True)
     subprocess.run(
-        ["buildah", "push", "--quiet", REFERENCE, f"docker-archive:{archive}:{REFERENCE}"], check=True
+        ["buildah", "push", "--quiet", f"{name}:1", f"docker-archive:{archive}:{name}:1"], check=True
     )
 
 
@@ -44,4 +46,5 @@ def _git(top: Path, *words: str) -> None:
 
 
 if __name__ == "__main__":
-    build(Path(sys.argv[1]))
+    wanted = sys.argv[2] if len(sys.argv) > 2 else MODEL_SERVER.name
+    build(Path(sys.argv[1]), next(kind for kind in KINDS if kind.name == wanted))
