@@ -26,7 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 new = typer.Typer(help="Write a commented starter that runs as it is.", no_args_is_help=True)
-image = typer.Typer(help="The image that a cluster serves with.", no_args_is_help=True)
+image = typer.Typer(help="The images that a cluster serves and trains with.", no_args_is_help=True)
 app.add_typer(new, name="new")
 app.add_typer(image, name="image")
 
@@ -42,6 +42,8 @@ for command in (
     releases.deliver,
     releases.rollback,
     releases.fetch,
+    repository.clone,
+    releases.pull,
     rollouts.pause,
     rollouts.resume,
     rollouts.abort,

@@ -139,6 +139,17 @@ def fetch(
         say(f"{fetched.model} {fetched.version} ({fetched.digest[:12]}, {size}) is in {fetched.folder}.")
 
 
+def pull(model: ModelName, as_json: AsJson = False) -> None:
+    """Bring what a model's stages need from the DVC remote into a fresh clone."""
+    from coalmine.operations.pull import pull as bring
+
+    pulled = bring(open_workspace(), model, quiet_if(as_json))
+    if as_json:
+        print_json(pulled)
+    else:
+        say(f"Everything that {model} is trained from at {pulled.commit} is here.")
+
+
 def build_image(
     image: Annotated[
         ImageName, typer.Option(help="What serves models, or what trains them and drives rollouts.")

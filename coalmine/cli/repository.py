@@ -41,6 +41,18 @@ def init(directory: Annotated[Path, typer.Argument(help="An empty or new folder.
     )
 
 
+def clone(
+    url: Annotated[str, typer.Argument(help="The Git repository; https, ssh, or a path.")],
+    into: Annotated[Path, typer.Option(help="A folder to be made.")],
+    branch: Annotated[str, typer.Option(help="Where releases are recorded.")] = "main",
+) -> None:
+    """Clone a repository for a pod: training and runners begin with it."""
+    from coalmine.registry.cloning import clone as make
+
+    repository = make(url, branch, into)
+    say(f"{into} is at {repository.head()} of {branch}.")
+
+
 def new_model(
     name: Annotated[str, typer.Argument(help="Lower-case words joined by dashes.")],
     dataset: Annotated[str, typer.Option(help="The dataset it learns from: a folder of data/.")],
