@@ -260,6 +260,10 @@ class Cluster:
         """GET `path` of the API server, such as `/version`."""
         return self._ask("GET", path)
 
+    def post(self, path: str, body: Json) -> Json:
+        """What the API server says to `body`, a question that it answers and keeps nowhere."""
+        return self._ask("POST", path, None, body)
+
     def _path(self, kind: Kind, name: str = "") -> str:
         path = f"{kind.path}/namespaces/{self.namespace}/{kind.plural}"
         return f"{path}/{name}" if name else path

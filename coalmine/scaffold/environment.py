@@ -98,7 +98,7 @@ def new_environment(repository: Path, name: str, wanted: Wanted, remotes: Remote
     if there is None:
         write(repository, {FILE: text})
         paths.append(FILE)
-    return Written(paths, _unfilled(files), _next(place, is_new=there is None))
+    return Written(paths, _unfilled(files), _next(place, files, is_new=there is None))
 
 
 # --- what is asked for -------------------------------------------------------------------
@@ -128,7 +128,8 @@ def _entry(name: str, wanted: Wanted) -> dict[str, Any]:
     if wanted.context is not None:
         kubernetes["context"] = wanted.context
     if wanted.reconciler == "flux":
-        kubernetes["flux"] = {"kustomization": f"coalmine-{name}"}
+        # Beside the models: Flux takes an account of the namespace in which it finds its own object.
+        kubernetes["flux"] = {"kustomization": f"coalmine-{name}", "namespace": kubernetes["namespace"]}
     return {
         "reconciler": wanted.reconciler,
         "router": wanted.router,
@@ -231,14 +232,16 @@ def _unfilled(files: Mapping[Path, str]) -> list[str]:
     ]
 
 
-def _next(place: Place, *, is_new: bool) -> list[str]:
+def _next(place: Place, files: Mapping[Path, str], *, is_new: bool) -> list[str]:
     lines = [
         f"git add {FILE} {place.folder}",
         f'git commit -m "{place.environment}: a place for each model" && git push',
     ]
+    context = place.settings.context
+    kubectl = "kubectl" if context is None else f"kubectl --context {context}"
+    if any(path.parent == place.access for path in files):
+        lines.append(f"{kubectl} apply -k {place.access} # once, by an admin: namespace, accounts, rights")
     if is_new:
-        context = place.settings.context
-        kubectl = "kubectl" if context is None else f"kubectl --context {context}"
         if place.settings.flux is None:
             # As coalmine, who owns these fields at each delivery.
             lines.append(

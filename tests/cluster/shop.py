@@ -193,8 +193,6 @@ def _edit(work: Workplace, cluster: Cluster, dvc: str) -> None:
         own = model.with_name("kustomization.yaml")
         text = own.read_text(encoding="utf-8")
         own.write_text(re.sub(r"requests: .*", "requests: {cpu: 20m, memory: 128Mi}", text), encoding="utf-8")
-    # The namespace is the test's, with its own labels.
-    _change(place / "kustomization.yaml", lambda content: content["resources"].remove("namespace.yaml"))
 
 
 def _change(path: Path, change: Callable[[dict], object]) -> None:  # type: ignore[type-arg]

@@ -19,7 +19,7 @@ from threading import Thread
 import pytest
 
 from coalmine.cluster.client import Cluster
-from coalmine.cluster.kinds import GIT_REPOSITORY, KUSTOMIZATION
+from coalmine.cluster.kinds import KUSTOMIZATION
 from coalmine.errors import Unsupported
 from tests.cluster.front_doors import gateway_address
 from tests.cluster.git_server import serving_git
@@ -51,9 +51,8 @@ def test_the_page_leads_to_a_model_that_answers(cluster: Cluster, tmp_path: Path
     remote, files = tmp_path / "served/shop.git", tmp_path / "files"
     files.mkdir()
     subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch", "main", remote], check=True)
-    flux = cluster.in_namespace("flux-system")
     try:
-        flux.kind(KUSTOMIZATION.api_version, KUSTOMIZATION.kind)
+        cluster.kind(KUSTOMIZATION.api_version, KUSTOMIZATION.kind)
     except Unsupported as error:
         pytest.skip(str(error))
     gateway_address(cluster)
@@ -69,11 +68,7 @@ def test_the_page_leads_to_a_model_that_answers(cluster: Cluster, tmp_path: Path
             "IMAGE": name,
             "TAG": tag,
         }
-        try:
-            said = run(script(environment, cluster.namespace), given, tmp_path)
-        finally:
-            for kind in (KUSTOMIZATION, GIT_REPOSITORY):
-                flux.delete(kind, f"coalmine-{environment}")
+        said = run(script(environment, cluster.namespace), given, tmp_path)
     assert "credit-risk 1.0.0" in said
     assert '"versions":["1.0.0"]' in said
 

@@ -56,7 +56,8 @@ def test_every_component_beside_the_routers_is_one_that_its_kind_allows(
 def test_what_flux_is_told_is_what_flux_allows(tmp_path: Path, router: str, reconciler: str) -> None:
     told = new_repository(tmp_path, router, reconciler).flux_objects()
     kinds = [each["kind"] for each in told]
-    assert kinds == (["GitRepository", "Kustomization"] if reconciler == "flux" else [])
+    flux = ["GitRepository", "Kustomization", "Role", "RoleBinding"]
+    assert kinds == (flux if reconciler == "flux" else [])
     assert [fault for each in told for fault in faults(each)] == []
 
 
@@ -65,6 +66,7 @@ def test_no_component_is_left_out_of_these_tests() -> None:
         *ROUTERS,
         *OF_A_MODEL,
         *OF_AN_ENVIRONMENT,
+        "access",  # of an admin: test_access.py
         "dask",  # of the training pods' namespace: test_dask.py
         "slots",
     }

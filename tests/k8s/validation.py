@@ -19,6 +19,7 @@ _BUILT_IN = {
     "apps/v1": "V1",
     "policy/v1": "V1",
     "networking.k8s.io/v1": "V1",
+    "rbac.authorization.k8s.io/v1": "V1",
     "autoscaling/v2": "V2",
 }
 

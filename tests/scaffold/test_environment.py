@@ -72,7 +72,7 @@ def test_every_model_gets_a_folder_with_empty_slots(repository: Path) -> None:
         slots = parse_slots((repository / FOLDER / model / "slots.yaml").read_text(), "slots.yaml")
         assert slots == Slots(environment="production", model=model)
         assert read(repository, f"{model}/kustomization.yaml")["namePrefix"] == f"{model}-"
-    assert read(repository, "kustomization.yaml")["resources"][2:] == ["credit-risk", "flight-delays"]
+    assert read(repository, "kustomization.yaml")["resources"][1:] == ["credit-risk", "flight-delays"]
     assert {repository / path for path in written.paths} >= set((repository / FOLDER).rglob("*.yaml"))
 
 
@@ -95,7 +95,7 @@ def test_coalmine_yaml_gets_the_environment_beside_everything_that_stands_there(
 
 def test_the_namespace_is_the_environments_name_unless_another_is_said(repository: Path) -> None:
     new_environment(repository, "production", Wanted("istio", "apply"), SHARED)
-    assert read(repository, "namespace.yaml")["metadata"]["name"] == "production"
+    assert read(repository, "access/namespace.yaml")["metadata"]["name"] == "production"
     assert read(repository, "kustomization.yaml")["namespace"] == "production"
     made = load_settings(repository).environment("production")
     assert made.kubernetes is not None
@@ -125,18 +125,18 @@ def test_a_mesh_is_told_to_take_the_pods_in(
     repository: Path, router: str, said: dict[str, dict[str, str]]
 ) -> None:
     new_environment(repository, "production", Wanted(router, "flux"), SHARED)
-    metadata = read(repository, "namespace.yaml")["metadata"]
+    metadata = read(repository, "access/namespace.yaml")["metadata"]
     assert metadata["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     for kind, entries in said.items():
         assert entries.items() <= metadata[kind].items()
-    assert ("linkerd.io/inject" in metadata["annotations"]) is (router == "linkerd")
+    assert ("linkerd.io/inject" in metadata.get("annotations", {})) is (router == "linkerd")
 
 
 def test_flux_is_told_where_the_releases_are_pushed_to(repository: Path) -> None:
     new_environment(
         repository, "production", PRODUCTION, Remotes("git@github.com:team/models.git", "live", None)
     )
-    source, kustomization = yaml.safe_load_all((repository / FOLDER / "flux.yaml").read_text())
+    source, kustomization, *_ = yaml.safe_load_all((repository / FOLDER / "flux.yaml").read_text())
     assert source["spec"]["url"] == "ssh://git@github.com/team/models.git"
     assert source["spec"]["ref"] == {"branch": "live"}
     assert kustomization["spec"]["path"] == f"./{FOLDER}"
@@ -240,14 +240,14 @@ def test_again_it_adds_the_new_models_and_keeps_what_people_wrote(repository: Pa
     after = listed.read_text().splitlines()
     assert [line for line in before[listed].decode().splitlines() if line not in after] == []
     # A model that somebody took off the list stays off it.
-    assert read(repository, "kustomization.yaml")["resources"][2:] == ["credit-risk", "late-parcels"]
+    assert read(repository, "kustomization.yaml")["resources"][1:] == ["credit-risk", "late-parcels"]
 
 
 @pytest.mark.parametrize("indent", ["", "  "], ids=["dashes below the key", "dashes further in"])
 def test_a_list_keeps_its_indentation(repository: Path, indent: str) -> None:
     new_environment(repository, "production", PRODUCTION, SHARED)
     listed = repository / FOLDER / "kustomization.yaml"
-    text = f"resources:\n{indent}- namespace.yaml\n{indent}- credit-risk # ours\n"
+    text = f"resources:\n{indent}- settings.yaml\n{indent}- credit-risk # ours\n"
     listed.write_text(text)
     add_model(repository, "late-parcels")
     new_environment(repository, "production", Wanted(), SHARED)
@@ -271,7 +271,7 @@ def test_an_entry_that_somebody_wrote_by_hand_gets_its_folder(repository: Path) 
     )
 
     assert (repository / "coalmine.yaml").read_text() == settings
-    _, kustomization = yaml.safe_load_all((repository / FOLDER / "flux.yaml").read_text())
+    _, kustomization, *_ = yaml.safe_load_all((repository / FOLDER / "flux.yaml").read_text())
     assert kustomization["metadata"] == {"name": "scores", "namespace": "gitops"}
     assert read(repository, "kustomization.yaml")["namespace"] == "scores"
 
@@ -303,7 +303,7 @@ def relative(repository: Path) -> dict[Path, bytes]:
     return {path.relative_to(repository): text for path, text in contents(repository).items()}
 
 
-@pytest.mark.parametrize("writes", range(8))
+@pytest.mark.parametrize("writes", range(9))
 def test_a_run_that_was_cut_short_is_finished_by_the_next(
     repository: Path, tmp_path_factory: pytest.TempPathFactory, writes: int
 ) -> None:
@@ -383,4 +383,4 @@ def test_a_repository_without_models_is_given_its_environment_too(tmp_path: Path
     (tmp_path / "coalmine.yaml").write_text("environments: {}\n")
     written: Written = new_environment(tmp_path, "production", PRODUCTION, SHARED)
     assert FOLDER / "kustomization.yaml" in written.paths
-    assert read(tmp_path, "kustomization.yaml")["resources"] == ["namespace.yaml", "settings.yaml"]
+    assert read(tmp_path, "kustomization.yaml")["resources"] == ["settings.yaml"]

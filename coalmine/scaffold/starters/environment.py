@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from coalmine.scaffold.starters import fill, flow, scalar
-from coalmine.settings import KubernetesSettings, is_loopback
+from coalmine.settings import FluxSettings, KubernetesSettings, is_loopback
 from coalmine.slots import Slots, dump_slots
 from coalmine.spec import ModelSpec
 
@@ -45,6 +45,11 @@ class Place:
     def folder(self) -> Path:
         return Path("k8s/environments") / self.environment
 
+    @property
+    def access(self) -> Path:
+        """What an admin applies: the namespace, the accounts, their rights."""
+        return self.folder / "access"
+
 
 def environment_files(place: Place, models: Sequence[str]) -> dict[str, str]:
     """What `place.folder` holds besides its models: name to text."""
@@ -59,7 +64,8 @@ def environment_files(place: Place, models: Sequence[str]) -> dict[str, str]:
             else "Flux applies",
             models="\n".join(f"  - {model}" for model in models),
         ),
-        "namespace.yaml": _namespace(place),
+        "access/kustomization.yaml": _access(place),
+        "access/namespace.yaml": _namespace(place),
         "settings.yaml": _settings(place),
         "every_model/kustomization.yaml": fill(
             "environment-every-model.yaml",
@@ -76,6 +82,8 @@ def environment_files(place: Place, models: Sequence[str]) -> dict[str, str]:
             name=flux.kustomization,
             namespace=flux.namespace,
             environment=place.environment,
+            models=place.settings.namespace,
+            account=_account(place.settings, flux),
             url=url or PLACEHOLDER,
             words="" if url else " # http, https or ssh, as `git remote get-url` here: Flux reads from it",
             branch=place.branch,
@@ -101,17 +109,33 @@ def model_files(environment: str, spec: ModelSpec) -> dict[str, str]:
 
 def _namespace(place: Place) -> str:
     """With what makes the router's mesh take its pods in."""
-    labels, annotations = "", ""
+    more = ""
     if place.router == "linkerd":
-        annotations = "    linkerd.io/inject: enabled\n"
+        more = "  annotations:\n    linkerd.io/inject: enabled\n"
     elif place.router == "appmesh":
-        labels = f"    mesh: {PLACEHOLDER} # as the Mesh's `namespaceSelector` has it\n"
-        labels += "    appmesh.k8s.aws/sidecarInjectorWebhook: enabled\n"
+        more = f"    mesh: {PLACEHOLDER} # as the Mesh's `namespaceSelector` has it\n"
+        more += "    appmesh.k8s.aws/sidecarInjectorWebhook: enabled\n"
+    return fill("environment-namespace.yaml", namespace=place.settings.namespace, more=more)
+
+
+def _access(place: Place) -> str:
     return fill(
-        "environment-namespace.yaml",
+        "environment-access.yaml",
+        environment=place.environment,
         namespace=place.settings.namespace,
-        labels=labels,
-        annotations=annotations,
+        router=place.router,
+        path=place.access.as_posix(),
+        more="" if place.settings.flux is not None else "  - ../../../components/access/without-flux\n",
+    )
+
+
+def _account(settings: KubernetesSettings, flux: FluxSettings) -> str:
+    """Flux takes an account of the Kustomization's own namespace, and of no other."""
+    if flux.namespace == settings.namespace:
+        return "  serviceAccountName: coalmine-reconciler # Flux applies with its rights, not with its own\n"
+    return (
+        "  # Flux applies with its own rights. It would take the account coalmine-reconciler from its own\n"
+        f"  # namespace alone, and the account is in {settings.namespace}: docs/access.md.\n"
     )
 
 
