@@ -78,6 +78,17 @@ class FluxReconciler:
     def status(self, slot: Slot) -> SlotStatus:
         return self._deployed.status(slot)
 
+    def objects(self) -> tuple[Json, Json]:
+        """The Kustomization and the GitRepository that it builds from, as they stand.
+
+        Raises:
+            ReconcilerUnavailable: one of them is not there; says which there are.
+            Unsupported: as `reconcile`.
+            ClusterUnavailable, ClusterRefuses: as `Cluster`.
+        """
+        kustomization = self._kustomization()
+        return kustomization, self._source(kustomization)
+
     def _hand_over(self, slots: Slots) -> None:
         deadline = time.monotonic() + self._within_s
         while (why := self._still_missing(slots, deadline)) is not None:
@@ -91,8 +102,7 @@ class FluxReconciler:
         Raises:
             ReconcilerUnavailable: it will not change by itself.
         """
-        kustomization = self._kustomization()
-        source = self._source(kustomization)
+        kustomization, source = self.objects()
         if (why := flux_state.obstacle(kustomization, source, self._pushed.branch)) is not None:
             raise ReconcilerUnavailable(why)
         source = self._ask(GIT_REPOSITORY, source, flux_state.is_handled, deadline)

@@ -72,7 +72,7 @@ def test_an_api_server_takes_what_flux_is_told(
 ) -> None:
     objects = in_namespace(cluster, new_repository(tmp_path, router, reconciler).flux_objects())
     require_kinds(cluster, objects)
-    assert len(objects) == (2 if reconciler == "flux" else 0)
+    assert len(objects) == (4 if reconciler == "flux" else 0)
     assert refusals(cluster, objects) == []
 
 
