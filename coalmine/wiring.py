@@ -45,7 +45,7 @@ from coalmine.telemetry.answers import ServersAnswers
 from coalmine.telemetry.pairs import ServedPairs, of_this_machine
 from coalmine.telemetry.pods import ModelPods
 from coalmine.telemetry.prometheus import Prometheus
-from coalmine.telemetry.prometheus_counts import PrometheusTelemetry
+from coalmine.telemetry.prometheus_counts import Find, PrometheusTelemetry
 from coalmine.telemetry.proxies import BY_ROUTER
 from coalmine.telemetry.scrape import ScrapeTelemetry
 
@@ -194,6 +194,12 @@ def _prometheus_of(environment: Environment, gate: QuerySpec, name: str) -> Prom
             "none. Add it there: prometheus: {url: http://127.0.0.1:9090}"
         )
     return environment.prometheus
+
+
+def find_series(environment: Environment) -> Find:
+    """How the Prometheus of a cluster's environment is asked."""
+    assert environment.prometheus is not None
+    return _prometheus(environment.prometheus).find
 
 
 @lru_cache(maxsize=16)

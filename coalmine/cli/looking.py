@@ -174,11 +174,14 @@ def _clock(at_s: float) -> str:
     return f"{datetime.fromtimestamp(at_s, UTC):%H:%M:%S}"
 
 
-def doctor(as_json: AsJson = False) -> None:
+def doctor(environment: EnvironmentName = "local", as_json: AsJson = False) -> None:
     """What is missing here, and how to mend it."""
-    from coalmine.operations.doctor import Health, examine
+    from coalmine.operations.doctor import examine, examine_environment
+    from coalmine.operations.findings import Health
 
-    findings = examine(Path.cwd())
+    # No repository is needed to be told that there is none.
+    here = environment == "local"
+    findings = examine(Path.cwd()) if here else examine_environment(open_workspace(), environment)
     if as_json:
         print_json(findings)
     else:

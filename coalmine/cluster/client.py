@@ -260,6 +260,25 @@ class Cluster:
         """GET `path` of the API server, such as `/version`."""
         return self._ask("GET", path)
 
+    def has_namespace(self) -> bool:
+        """Whether there is the namespace itself.
+
+        Raises:
+            ClusterRefuses: whoever asks may not look at it.
+        """
+        try:
+            self.raw(f"/api/v1/namespaces/{self.namespace}")
+        except _Absent:
+            return False
+        return True
+
+    def served(self, group: str) -> tuple[str, ...]:
+        """The versions of `group` that are served; none where nothing of it is installed."""
+        try:
+            return tuple(each["version"] for each in self.raw(f"/apis/{group}")["versions"])
+        except _Absent:
+            return ()
+
     def post(self, path: str, body: Json) -> Json:
         """What the API server says to `body`, a question that it answers and keeps nowhere."""
         return self._ask("POST", path, None, body)

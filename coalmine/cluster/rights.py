@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from coalmine.cluster.client import Cluster, Json
 
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+_WHO = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 
 
 @dataclass(frozen=True, order=True)
@@ -83,3 +84,14 @@ def has(cluster: Cluster, right: Right) -> bool:
     answer = cluster.post(_REVIEWS, review)
     allowed: bool = answer["status"]["allowed"]
     return allowed
+
+
+def who(cluster: Cluster) -> str:
+    """The name under which the API server knows whoever asks.
+
+    Raises:
+        ClusterUnavailable, ClusterRefuses: as `Cluster`.
+    """
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    name: str = cluster.post(_WHO, review)["status"]["userInfo"]["username"]
+    return name

@@ -1,18 +1,18 @@
-"""What is missing on this machine or in this repository, and how to mend it."""
+"""What is missing on this machine, in this repository or in one environment, and how to mend it."""
 
 from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
 from coalmine.errors import CoalmineError, MachineUnready
 from coalmine.local.proxy import envoy_program
+from coalmine.operations.cluster_environment import ClusterEnvironment
+from coalmine.operations.doctor_cluster import examine_cluster
 from coalmine.operations.environments import open_environment
+from coalmine.operations.findings import Finding, Health, check
 from coalmine.operations.local_environment import LocalEnvironment
 from coalmine.operations.workspace import Workspace
 from coalmine.registry.upstream import Upstream
@@ -21,24 +21,24 @@ from coalmine.spec import dataset_names, load_dataset_spec, load_model_spec, mod
 ENOUGH_DISK_BYTES = 2_000_000_000
 
 
-class Health(StrEnum):
-    OK = "ok"
-    MISSING = "missing"
+def examine_environment(workspace: Workspace, name: str) -> list[Finding]:
+    """Of a cluster, whatever it needs to take a release; else, whatever this machine does.
 
-
-@dataclass(frozen=True)
-class Finding:
-    what: str
-    health: Health
-    detail: str  # when missing: what to do
+    Raises:
+        NotFound: coalmine.yaml has no such environment.
+    """
+    serving = open_environment(workspace, name)
+    if isinstance(serving, ClusterEnvironment):
+        return examine_cluster(workspace, serving)
+    return examine(workspace.top)
 
 
 def examine(start: Path) -> list[Finding]:
     """Every check, whatever the others found."""
     findings = [
-        _check("Python", _python),
-        _check("Envoy", lambda: str(envoy_program())),
-        _check("disk", lambda: _disk(start)),
+        check("Python", _python),
+        check("Envoy", lambda: str(envoy_program())),
+        check("disk", lambda: _disk(start)),
     ]
     try:
         workspace = Workspace.open(start)
@@ -48,27 +48,17 @@ def examine(start: Path) -> list[Finding]:
     return [
         *findings,
         Finding("repository", Health.OK, str(workspace.top)),
-        _check("Git identity", workspace.repository.identity),
-        _check("Git branch", lambda: _branch(workspace)),
-        _check("Git remote", lambda: _git_remote(workspace, git.remote)),
-        _check("DVC remote", workspace.dvc.require_remote),
+        check("Git identity", workspace.repository.identity),
+        check("Git branch", lambda: _branch(workspace)),
+        check("Git remote", lambda: _git_remote(workspace, git.remote)),
+        check("DVC remote", workspace.dvc.require_remote),
+        *(check(f"data/{name}", partial(_dataset, workspace, name)) for name in dataset_names(workspace.top)),
+        *(check(f"models/{name}", partial(_model, workspace, name)) for name in model_names(workspace.top)),
         *(
-            _check(f"data/{name}", partial(_dataset, workspace, name))
-            for name in dataset_names(workspace.top)
-        ),
-        *(_check(f"models/{name}", partial(_model, workspace, name)) for name in model_names(workspace.top)),
-        *(
-            _check(f"environment {name}", partial(_environment, workspace, name))
+            check(f"environment {name}", partial(_environment, workspace, name))
             for name in workspace.settings.environments
         ),
     ]
-
-
-def _check(what: str, look: Callable[[], str]) -> Finding:
-    try:
-        return Finding(what, Health.OK, look())
-    except CoalmineError as error:
-        return Finding(what, Health.MISSING, str(error))
 
 
 def _python() -> str:

@@ -8,6 +8,7 @@ have answered. All words here are for people: what is wrong, where, Flux's own w
 from __future__ import annotations
 
 import re
+from pathlib import PurePath
 
 from coalmine.cluster.client import Json
 from coalmine.errors import Unsupported
@@ -62,6 +63,21 @@ def obstacle(kustomization: Json, source: Json, branch: str) -> str | None:
             f"flux resume kustomization {name} -n {namespace}"
         )
     return None
+
+
+def unwell(kustomization: Json, source: Json, branch: str, folder: PurePath) -> str | None:
+    """What is wrong with the two as they stand, if they are to bring `folder` of `branch`; None: nothing."""
+    if (why := obstacle(kustomization, source, branch) or source_failure(source)) is not None:
+        return why
+    if not folder.is_relative_to(PurePath(_path(kustomization).lstrip("/"))):
+        return (
+            f"{named(kustomization)} builds {_path(kustomization)}, and not {folder.as_posix()}, where the "
+            "environment is: let `spec.path` be that"
+        )
+    revision = revision_of(source)
+    if is_applied(kustomization, revision):
+        return None
+    return kustomization_failure(kustomization, revision) or kustomization_waits(kustomization)
 
 
 def is_handled(thing: Json) -> bool:

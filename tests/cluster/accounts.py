@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from kubernetes import client
@@ -21,16 +23,44 @@ SERVICE_ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts")
 
 def reached_as(cluster: Cluster, account: str) -> Cluster:
     """The cluster as `account` of the namespace reaches it."""
-    core = client.CoreV1Api(cluster.api)
-    request = {"spec": {"expirationSeconds": 1800}}
-    token = core.create_namespaced_service_account_token(account, cluster.namespace, request).status.token
     known = cluster.api.configuration
     configuration = client.Configuration(
-        host=known.host, api_key={"BearerToken": token}, api_key_prefix={"BearerToken": "Bearer"}
+        host=known.host,
+        api_key={"BearerToken": _token(cluster, account)},
+        api_key_prefix={"BearerToken": "Bearer"},
     )
     configuration.ssl_ca_cert = known.ssl_ca_cert
     configuration.retries = False
     return Cluster(client.ApiClient(configuration), cluster.namespace)
+
+
+def kubeconfig(cluster: Cluster, account: str, file: Path) -> Path:
+    """`file`, by which whoever reads it is `account` for an hour."""
+    known = cluster.api.configuration
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [
+            {
+                "name": "it",
+                "cluster": {"server": known.host, "certificate-authority": str(known.ssl_ca_cert)},
+            }
+        ],
+        "users": [{"name": account, "user": {"token": _token(cluster, account)}}],
+        "contexts": [{"name": account, "context": {"cluster": "it", "user": account}}],
+        "current-context": account,
+    }
+    file.write_text(json.dumps(content), encoding="utf-8")
+    return file
+
+
+def _token(cluster: Cluster, account: str) -> str:
+    core = client.CoreV1Api(cluster.api)
+    request = {"spec": {"expirationSeconds": 3600}}
+    token: str = core.create_namespaced_service_account_token(
+        account, cluster.namespace, request
+    ).status.token
+    return token
 
 
 def account_with(cluster: Cluster, name: str, rights: Sequence[Right]) -> Cluster:

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ import pytest
 import yaml
 
 from coalmine.cluster.client import Cluster
-from coalmine.cluster.kinds import GIT_REPOSITORY, KUSTOMIZATION, POD
+from coalmine.cluster.kinds import POD
+from tests.cluster.accounts import kubeconfig
 from tests.cluster.front_doors import front_door
 from tests.cluster.git_server import serving_git
 from tests.cluster.image import REFERENCE
@@ -32,6 +33,7 @@ from tests.scenarios.users import Users, asking
 from tests.scenarios.workplace import MODEL, Workplace, copied
 
 ENVIRONMENT = "production"
+KUSTOMIZATION_NAME = f"coalmine-{ENVIRONMENT}"
 PER_S = 200
 ROLLED_BACK = 1
 PROMETHEUS_URL = os.environ.get("COALMINE_TEST_PROMETHEUS", "http://127.0.0.1:9795")
@@ -157,7 +159,10 @@ def reachable_host(cluster: Cluster) -> str:
 
 @contextmanager
 def opened(released: Path, folder: Path, cluster: Cluster, router: str) -> Iterator[Shop]:
-    """A shop in the namespace of `cluster`, which Flux keeps as its Git says; nothing is delivered yet."""
+    """A shop in the namespace of `cluster`, which Flux keeps as its Git says; nothing is delivered yet.
+
+    Flux and every command have the rights of the environment's two accounts, and no others.
+    """
     host, name = reachable_host(cluster), f"{cluster.namespace}.example.com"
     work = copied(released, folder / "work")
     remotes = work.top / ".coalmine/remotes"
@@ -166,27 +171,22 @@ def opened(released: Path, folder: Path, cluster: Cluster, router: str) -> Itera
         words = ["--router", router, "--reconciler", "flux", "--namespace", cluster.namespace]
         words += ["--host", name, "--gateway", "users", "--prometheus-url", PROMETHEUS_URL]
         work.run("new", "environment", ENVIRONMENT, *words)
-        _edit(work, cluster, dvc)
-        shop = Shop(work, cluster, router, front_door(cluster, router, name), name)
+        _edit(work, dvc)
+        _have_flux_bring_it(work, f"{git}/git.git")
+        as_runner = {"KUBECONFIG": str(kubeconfig(cluster, "coalmine-runner", folder / "runner.kubeconfig"))}
+        shop = Shop(replace(work, env=as_runner), cluster, router, front_door(cluster, router, name), name)
         shop.plan(CANARY)
-        _have_flux_bring_it(cluster, f"{git}/git.git")
         yield shop
 
 
-def _edit(work: Workplace, cluster: Cluster, dvc: str) -> None:
-    """What a person fills in: the image, the DVC remote, and Flux's objects in this very namespace."""
+def _edit(work: Workplace, dvc: str) -> None:
+    """What a person fills in: the image and the DVC remote."""
     place = work.top / "k8s/environments" / ENVIRONMENT
     _change(place / "settings.yaml", lambda content: content["data"].update(DVC_REMOTE=dvc))
     image, _, tag = REFERENCE.rpartition(":")
     _change(
         place / "every_model/kustomization.yaml",
         lambda content: content.update(images=[{"name": "model-server", "newName": image, "newTag": tag}]),
-    )
-    _change(
-        work.top / "coalmine.yaml",
-        lambda content: content["environments"][ENVIRONMENT]["kubernetes"].update(
-            flux={"kustomization": "shop", "namespace": cluster.namespace}
-        ),
     )
     # Small nodes take several shops at once.
     for model in place.glob("*/slots.yaml"):
@@ -201,33 +201,19 @@ def _change(path: Path, change: Callable[[dict], object]) -> None:  # type: igno
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
-def _have_flux_bring_it(cluster: Cluster, url: str) -> None:
-    """Every 10 s, so that whatever it would undo is undone during a rollout."""
-    metadata = {"name": "shop"}
-    cluster.create(
-        GIT_REPOSITORY,
-        {
-            "apiVersion": GIT_REPOSITORY.api_version,
-            "kind": GIT_REPOSITORY.kind,
-            "metadata": metadata,
-            "spec": {"url": url, "ref": {"branch": "main"}, "interval": "10s"},
-        },
-    )
-    cluster.create(
-        KUSTOMIZATION,
-        {
-            "apiVersion": KUSTOMIZATION.api_version,
-            "kind": KUSTOMIZATION.kind,
-            "metadata": metadata,
-            "spec": {
-                "sourceRef": {"kind": GIT_REPOSITORY.kind, **metadata},
-                "path": f"./k8s/environments/{ENVIRONMENT}",
-                "interval": "10s",
-                "prune": True,
-                "wait": False,
-            },
-        },
-    )
+def _have_flux_bring_it(work: Workplace, url: str) -> None:
+    """As an admin does it once. Flux looks every 10 s, so that whatever it undoes is undone in a rollout."""
+    place = work.top / "k8s/environments" / ENVIRONMENT
+    flux = list(yaml.safe_load_all((place / "flux.yaml").read_text(encoding="utf-8")))
+    for each in flux[:2]:
+        each["spec"]["interval"] = "10s"
+    flux[0]["spec"]["url"] = url
+    _kubectl("apply", "-k", str(place / "access"))
+    _kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(flux))
+
+
+def _kubectl(*words: str, stdin: str = "") -> None:
+    subprocess.run(["kubectl", *words], input=stdin, text=True, check=True, capture_output=True)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from coalmine.rollout.ports import TrafficSplit
 from coalmine.routers import hands
 from coalmine.slots import Slot
 from coalmine.wiring import TECHNOLOGIES
-from tests.cluster.shop import ROLLED_BACK, Shop
+from tests.cluster.shop import KUSTOMIZATION_NAME, ROLLED_BACK, Shop
 from tests.scenarios.users import Users
 from tests.scenarios.workplace import MODEL
 
@@ -185,10 +185,10 @@ def kubectl(shop: Shop, *words: str, stdin: str = "") -> None:
 def lose_everything(shop: Shop) -> None:
     """And have Flux bring it again."""
     cluster = shop.cluster
-    kustomization = cluster.get(KUSTOMIZATION, "shop")
+    kustomization = cluster.get(KUSTOMIZATION, KUSTOMIZATION_NAME)
     assert kustomization is not None
-    cluster.delete(KUSTOMIZATION, "shop")  # which prunes what it brought
-    while cluster.get(KUSTOMIZATION, "shop") is not None or cluster.list(DEPLOYMENT):
+    cluster.delete(KUSTOMIZATION, KUSTOMIZATION_NAME)  # which prunes what it brought
+    while cluster.get(KUSTOMIZATION, KUSTOMIZATION_NAME) is not None or cluster.list(DEPLOYMENT):
         time.sleep(0.2)
     route = cluster.get(route_kind(shop), ROUTE)
     if route is not None:  # Flux leaves what is annotated alone, also here
@@ -196,7 +196,7 @@ def lose_everything(shop: Shop) -> None:
     for kind in (CONFIG_MAP, LEASE):
         for each in cluster.list(kind, {"app.kubernetes.io/part-of": "coalmine"}):
             cluster.delete(kind, each["metadata"]["name"])
-    metadata = {"name": "shop"}
+    metadata = {"name": KUSTOMIZATION_NAME}
     cluster.create(KUSTOMIZATION, {**kustomization, "metadata": metadata, "status": {}})
 
 

@@ -1,6 +1,6 @@
 """An API server as small as a reconciler can talk to: objects in memory, over HTTP on loopback.
 
-It knows reading, merging, server-side apply and deletion, uids and generations. It has no controllers: a
+It knows reading, merging, server-side apply and deletion, uids and generations, and who may do what. It has no controllers: a
 test says what happens when an object is written. Nor do fields have owners: a test says what is refused.
 """
 
@@ -45,6 +45,7 @@ class ApiServer:
     broken: the same for reading.
     on_write: what controllers do with an object that was written.
     writes_left: how many more writes are taken before nothing is answered any more; None: any number.
+    may: whether somebody may do what a review asks for.
     """
 
     port: int = 0
@@ -54,6 +55,8 @@ class ApiServer:
     broken: dict[str, tuple[int, str]] = field(default_factory=dict)
     on_write: Callable[[Json], None] = lambda _: None
     writes_left: int | None = None
+    version: str = "v1.34.1"
+    may: Callable[[Json], bool] = lambda _: True
 
     def cluster(self, namespace: str = NAMESPACE) -> Cluster:
         configuration = client.Configuration(host=f"http://127.0.0.1:{self.port}")
@@ -83,6 +86,8 @@ class ApiServer:
     def answer(self, method: str, url: str, body: Json, content_type: str) -> tuple[int, Json]:
         parts = urlsplit(url)
         path, query = parts.path, {key: value[0] for key, value in parse_qs(parts.query).items()}
+        if method == "POST":
+            return self._reviewed(body)
         if method == "GET" and "/namespaces/" not in path:
             return self._discovered(path)
         dry = query.get("dryRun") == "All"
@@ -102,7 +107,18 @@ class ApiServer:
             return 404, {"message": f"{path} not found"}
         return 200, self._kept(path, live, _merged(live, body))
 
+    def _reviewed(self, review: Json) -> tuple[int, Json]:
+        if review["kind"] == "SelfSubjectReview":
+            return 201, {"status": {"userInfo": {"username": "kim"}}}
+        return 201, {"status": {"allowed": self.may(review["spec"]["resourceAttributes"])}}
+
     def _discovered(self, path: str) -> tuple[int, Json]:
+        if path == "/version":
+            major, minor, _ = self.version.removeprefix("v").split(".")
+            return 200, {"major": major, "minor": minor, "gitVersion": self.version}
+        versions = [known.rsplit("/", 1)[1] for known in RESOURCES if known.rsplit("/", 1)[0] == path]
+        if versions and path != "/api":
+            return 200, {"versions": [{"version": version} for version in versions]}
         if path not in RESOURCES:
             return 404, {"message": "the server could not find the requested resource"}
         found = [
@@ -177,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    do_PATCH = do_DELETE = do_GET  # noqa: N815 (as http.server finds them)
+    do_PATCH = do_DELETE = do_POST = do_GET  # noqa: N815 (as http.server finds them)
 
     def log_message(self, format: str, *args: object) -> None:
         """Nobody reads it."""

@@ -9,9 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,10 @@ class Ran:
 
 @dataclass(frozen=True)
 class Workplace:
+    """env: what its commands find in their environment beside everything else."""
+
     top: Path
+    env: Mapping[str, str] = field(default_factory=dict)
 
     # --- coalmine ----------------------------------------------------------------------
 
@@ -74,6 +77,7 @@ class Workplace:
         return subprocess.Popen(
             [sys.executable, *words],
             cwd=cwd or self.top,
+            env={**os.environ, **self.env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
