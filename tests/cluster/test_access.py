@@ -43,6 +43,7 @@ from coalmine.slots import Slot
 from coalmine.wiring import TECHNOLOGIES
 from tests.cluster import routed
 from tests.cluster.accounts import ROLE, ROLE_BINDING, account_with, known, reached_as
+from tests.cluster.flux_place import FluxPlace, files_of, flux_place
 from tests.contracts.reconciler import slots
 from tests.k8s.environments import MODEL, NAMESPACE, ROUTERS, TWO, new_repository
 
@@ -400,3 +401,59 @@ def test_the_runner_asks_no_other_kustomization_of_the_namespace(
             reached.merge(kind, "another", {"metadata": {}})
         with pytest.raises(ClusterRefuses, match=f'"{kind.plural}"'):
             reached.list(kind)
+
+
+# --- Flux as the reconciler --------------------------------------------------------------
+
+
+@pytest.fixture
+def place(environments: Callable[[str], Environment], tmp_path: Path) -> Iterator[FluxPlace]:
+    """Flux applies what is pushed with the rights of the reconciler."""
+    with flux_place(environments("gateway_api").admin, tmp_path) as made:
+        made.change(KUSTOMIZATION, {"serviceAccountName": RECONCILER, "targetNamespace": None})
+        yield made
+        for kind in (KUSTOMIZATION, GIT_REPOSITORY):
+            made.cluster.delete(kind, "coalmine")
+
+
+def said_by_flux(place: FluxPlace, thing: Json) -> str:
+    """What Flux says of a commit that holds `thing`, once it has tried it."""
+    commit = place.push(files_of([thing]))
+    asked = {"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": commit}}}
+    for kind in (GIT_REPOSITORY, KUSTOMIZATION):
+        place.cluster.merge(kind, "coalmine", asked)
+        routed.eventually(lambda kind=kind: has_tried(place, kind, commit), f"{kind.kind} has looked", 40)
+    return str(ready(place)["message"])
+
+
+def has_tried(place: FluxPlace, kind: Kind, commit: str) -> bool:
+    status = (place.cluster.get(kind, "coalmine") or {}).get("status", {})
+    revision = status.get("lastAttemptedRevision") or status.get("artifact", {}).get("revision", "")
+    return commit in revision and (kind is GIT_REPOSITORY or ready(place)["status"] != "Unknown")
+
+
+def ready(place: FluxPlace) -> Json:
+    conditions = (place.cluster.get(KUSTOMIZATION, "coalmine") or {})["status"]["conditions"]
+    return next(each for each in conditions if each["type"] == "Ready")
+
+
+def test_flux_brings_and_takes_away_what_the_reconciler_may_and_nothing_else(
+    environments: Callable[[str], Environment], place: FluxPlace
+) -> None:
+    here, there = place.cluster.namespace, environments("istio").admin.namespace
+    good = named("ConfigMap", "brought", here)
+    assert said_by_flux(place, good).startswith("Applied revision")
+    assert place.cluster.get(CONFIG_MAP, "brought") is not None
+    assert said_by_flux(place, named("ConfigMap", "other", here)).startswith("Applied revision")
+    assert place.cluster.get(CONFIG_MAP, "brought") is None
+    for thing, kind in (
+        (named("ConfigMap", "mine", there), "configmaps"),
+        (named("Secret", "s", here), "secrets"),
+    ):
+        said = said_by_flux(place, thing)
+        assert f"system:serviceaccount:{here}:{RECONCILER}" in said
+        assert f'resource "{kind}"' in said
+
+
+def named(kind: str, name: str, namespace: str) -> Json:
+    return {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": namespace}}

@@ -5,9 +5,11 @@ Whether an API server sees it so: tests/cluster/test_access.py.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from coalmine.audit import cluster_store
 from coalmine.cluster.kinds import GIT_REPOSITORY, KUSTOMIZATION, POD
@@ -263,3 +265,47 @@ def test_applying_asks_for_what_the_reconciler_may(tmp_path: Path) -> None:
     own = allowed(without_flux(tmp_path, "gateway_api"), RUNNER)
     assert asked <= own
     assert {verb for group, resource, verb in asked if resource == "services"} == APPLIED
+
+
+# --- what the page says of people --------------------------------------------------------
+
+PAGE = (Path(__file__).parents[2] / "docs/access.md").read_text(encoding="utf-8")
+
+
+def test_a_person_who_asks_a_runner_needs_no_more_than_the_page_says(tmp_path: Path) -> None:
+    there = Place(tmp_path)
+    runner, person, asked = there.machine(), there.machine(), set()
+    runner.publish(FAKE)
+    with runner.journal(FAKE).lease():
+        noting(person.cluster, asked)
+        (folder,) = person.rollouts.at_hand(FAKE.model)
+        for _ in range(2):
+            person.rollouts.ask(folder, PAUSE)
+        person.rollouts.is_driven(folder)
+        person.rollouts.runner.is_held()
+    (row,) = [line for line in PAGE.splitlines() if line.startswith("| `pause`")]
+    assert "get, create, update of ConfigMaps; get of Leases" in row
+    assert asked == {
+        *(("", "configmaps", verb) for verb in ("get", "create", "update")),
+        ("coordination.k8s.io", "leases", "get"),
+    }
+
+
+def test_the_pages_binding_of_people_names_roles_that_are_there(environment: Repository) -> None:
+    (binding,) = [yaml.safe_load(each) for each in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)]
+    assert faults(binding) == []
+    roles = {each["metadata"]["name"] for each in access(environment) if each["kind"] == "Role"}
+    assert binding["roleRef"]["name"] in roles
+    assert set(re.findall(r"`(coalmine-(?:runner-route|production-ask))`", PAGE)) <= roles
+
+
+def test_the_page_names_each_verb_of_the_runner(environment: Repository) -> None:
+    """By the plural, as people write it: `HTTPRoutes`."""
+    rows = [line.split("|") for line in PAGE.splitlines() if re.match(r"\| [a-z, ]+ \|", line)]
+    said = {
+        (verb, word) for row in rows for verb in row[1].split(",") for word in re.findall(r"[\w/]+", row[2])
+    }
+    said = {(verb.strip(), word.lower()) for verb, word in said}
+    singular = {"kustomizations": "kustomization", "gitrepositories": "gitrepository"}
+    for _, resource, verb in allowed(environment, RUNNER):
+        assert (verb, singular.get(resource, resource)) in said, (verb, resource)

@@ -1,7 +1,8 @@
 """An API server as small as a reconciler can talk to: objects in memory, over HTTP on loopback.
 
-It knows reading, merging, server-side apply and deletion, uids and generations, and who may do what. It has no controllers: a
-test says what happens when an object is written. Nor do fields have owners: a test says what is refused.
+It knows reading, merging, server-side apply and deletion, uids and generations, and reviews of rights. It has
+no controllers: a test says what happens when an object is written. Nor do fields have owners: a test says
+what is refused.
 """
 
 from __future__ import annotations
