@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,11 +51,16 @@ _RUNNER_PODS = {"app.kubernetes.io/part-of": "coalmine", "app.kubernetes.io/comp
 
 @dataclass(frozen=True)
 class _Place:
-    """The environment in Git and on its cluster. objects: what its folder builds; none where it does not."""
+    """The environment in Git and on its cluster.
+
+    objects: what its folder builds. access: what an admin applies. Both are none where Git has them not, or
+        they do not build.
+    """
 
     workspace: Workspace
     serving: ClusterEnvironment
-    objects: Sequence[Json]
+    objects: Sequence[Json] = ()
+    access: Sequence[Json] = ()
 
     @property
     def cluster(self) -> Cluster:
@@ -63,7 +68,8 @@ class _Place:
 
     @property
     def folder(self) -> Path:
-        return _folder(self.serving)
+        """From the top of the repository."""
+        return Path("k8s/environments") / self.serving.name
 
     @property
     def models(self) -> list[str]:
@@ -74,8 +80,7 @@ class _Place:
 
 def examine_cluster(workspace: Workspace, serving: ClusterEnvironment) -> list[Finding]:
     """Every check, whatever the others found; of the cluster none where it does not answer."""
-    objects, built = _built(workspace, serving)
-    place = _Place(workspace, serving, objects)
+    place, built = _built(_Place(workspace, serving))
     answers = check("API server", lambda: _api_server(place.cluster))
     on_the_cluster = [] if answers.health is Health.MISSING else list(_on_the_cluster(place))
     return [
@@ -102,26 +107,36 @@ def _on_the_cluster(place: _Place) -> Iterator[Finding]:
 # --- in Git ------------------------------------------------------------------------------
 
 
-def _built(workspace: Workspace, serving: ClusterEnvironment) -> tuple[Sequence[Json], Finding]:
-    folder = _folder(serving)
-    objects: list[Json] = []
-
-    def look() -> str:
-        if not (workspace.top / folder).is_dir():
-            raise NotFound(f"there is no {folder}. Write it: coalmine new environment {serving.name}")
-        objects.extend(build(workspace.top, folder, "the working tree"))
-        unfilled = sorted(
-            {f"{each['kind']} {each['metadata']['name']}" for each in objects if _unfilled(each)}
-        )
-        if unfilled:
-            raise InputError(f"{UNFILLED} stands yet in {', '.join(unfilled)}: fill it in, below {folder}")
-        return f"{len(objects)} objects"
-
-    return objects, check(str(folder), look)
+def _built(place: _Place) -> tuple[_Place, Finding]:
+    """`place` with its objects, and what is to be said of them."""
+    try:
+        place = replace(place, objects=_objects(place), access=_access(place))
+    except CoalmineError as error:
+        return place, Finding(str(place.folder), Health.MISSING, str(error))
+    return place, check(str(place.folder), lambda: _filled_in(place))
 
 
-def _folder(serving: ClusterEnvironment) -> Path:
-    return Path("k8s/environments") / serving.name
+def _objects(place: _Place) -> list[Json]:
+    if not (place.workspace.top / place.folder).is_dir():
+        raise NotFound(f"there is no {place.folder}. Write it: coalmine new environment {place.serving.name}")
+    return build(place.workspace.top, place.folder, "the working tree")
+
+
+def _access(place: _Place) -> list[Json]:
+    """Nothing where the environment was written before there were accounts."""
+    top, access, flux = place.workspace.top, place.folder / "access", place.folder / "flux.yaml"
+    objects = build(top, access, "the working tree") if (top / access).is_dir() else []
+    if (top / flux).exists():
+        objects += yaml.load_all((top / flux).read_text(encoding="utf-8"), Loader=YAML_LOADER)
+    return objects
+
+
+def _filled_in(place: _Place) -> str:
+    objects = [*place.objects, *place.access]
+    unfilled = sorted({f"{each['kind']} {each['metadata']['name']}" for each in objects if _unfilled(each)})
+    if unfilled:
+        raise InputError(f"{UNFILLED} stands yet in {', '.join(unfilled)}: fill it in, below {place.folder}")
+    return f"{len(place.objects)} objects"
 
 
 def _unfilled(thing: Json) -> bool:
@@ -204,8 +219,14 @@ def _unserved(cluster: Cluster, api_version: str, kind: str) -> str | None:
 
 def _rights(place: _Place) -> Iterator[Finding]:
     """One for each right that the runner's Roles give and whoever asks does not have."""
+    needed = rights_of(RUNNER, place.cluster.namespace, place.access)
+    if not needed:
+        words = (
+            f"nothing in {place.folder} says who may do what: coalmine new environment {place.serving.name}"
+        )
+        yield Finding("rights", Health.MISSING, words)
+        return
     try:
-        needed = _needed(place)
         missing = [right for right in needed if not has(place.cluster, right)]
         asks = who(place.cluster)
     except CoalmineError as error:
@@ -216,24 +237,6 @@ def _rights(place: _Place) -> Iterator[Finding]:
     for right in missing:
         words = f"{asks} may not {right} in the namespace {right.namespace}. {_given_by(place, right)}"
         yield Finding(f"right to {right}", Health.MISSING, words)
-
-
-def _needed(place: _Place) -> list[Right]:
-    """
-    Raises:
-        NotFound: the environment was written before there were accounts.
-        SpecError, MachineUnready: it does not build.
-    """
-    top, access, flux = place.workspace.top, place.folder / "access", place.folder / "flux.yaml"
-    if not (top / access).is_dir():
-        raise NotFound(
-            f"there is no {access}, which says who may do what. "
-            f"Write it: coalmine new environment {place.serving.name}"
-        )
-    objects = build(top, access, "the working tree")
-    if (top / flux).exists():
-        objects += yaml.load_all((top / flux).read_text(encoding="utf-8"), Loader=YAML_LOADER)
-    return rights_of(RUNNER, place.cluster.namespace, objects)
 
 
 def _given_by(place: _Place, right: Right) -> str:

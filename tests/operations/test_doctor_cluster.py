@@ -324,7 +324,11 @@ BROKEN: dict[str, tuple[Break, str, str]] = {
         f"right to patch kustomizations.kustomize.toolkit.fluxcd.io {FLUX}",
         f"kubectl apply -f {FOLDER}/flux.yaml",
     ),
-    "a part of an object": (forbid("pods", "get"), "right to get pods/proxy", "docs/access.md"),
+    "a right to a part": (
+        lambda place: setattr(place.server, "may", lambda asked: asked["subresource"] != "proxy"),
+        "right to get pods/proxy",
+        "docs/access.md",
+    ),
     "suspended": (in_spec("kustomization", suspend=True), "Flux", f"flux resume kustomization {FLUX}"),
     "a source suspended": (in_spec("source", suspend=True), "Flux", f"flux resume source git {FLUX}"),
     "another branch": (in_spec("source", ref={"branch": "live"}), "Flux", "follows the branch live"),
@@ -351,6 +355,13 @@ BROKEN: dict[str, tuple[Break, str, str]] = {
     "an unscraped pod": (an_unscraped_pod, "Prometheus", "has nothing of unseen in models"),
     "a runner that is gone": (a_runner_that_is_gone, "runner", "nobody renews the Lease coalmine-runner"),
     "no image": (no_image, f"image of {MODEL}", "coalmine image build --push"),
+    "a blank in what an admin applies": (
+        lambda place: place.edit(
+            FOLDER / "flux.yaml", lambda text: text.replace("https://git.example.com/m", PLACEHOLDER)
+        ),
+        str(FOLDER),
+        f"GitRepository {FLUX}",
+    ),
     "a blank": (a_blank, str(FOLDER), f"{UNFILLED} stands yet in ConfigMap coalmine"),
 }
 
@@ -396,6 +407,7 @@ def test_whoever_may_not_look_at_namespaces_is_not_told_that_it_is_gone(place: P
 
 def test_an_environment_from_before_there_were_accounts_is_told_the_command(place: Place) -> None:
     shutil.rmtree(place.workspace.top / FOLDER / "access")
+    place.edit(FOLDER / "flux.yaml", lambda text: "---\n".join(text.split("---\n")[:2]))
     missing = place.missing()
     assert list(missing) == ["rights"]
     assert "coalmine new environment production" in missing["rights"]
