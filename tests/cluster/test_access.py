@@ -31,7 +31,7 @@ from coalmine.cluster.kinds import (
 )
 from coalmine.cluster.lease import Leases
 from coalmine.cluster.rights import Right, rights_of
-from coalmine.errors import CoalmineError
+from coalmine.errors import CoalmineError, Unsupported
 from coalmine.reconcilers.apply import ApplyReconciler
 from coalmine.reconcilers.deployed import Deployed
 from coalmine.reconcilers.flux import FluxReconciler, Pushed
@@ -141,8 +141,8 @@ def environments(
         yield environment
 
 
-def new_environment(there: Cluster, top: Path, router: str) -> Environment:
-    repository = new_repository(top, router)
+def new_environment(there: Cluster, top: Path, router: str, reconciler: str = "flux") -> Environment:
+    repository = new_repository(top, router, reconciler)
     repository.fill(TWO)
     repository.add_component("autoscaling")
     for name in ("network-policy", "monitoring"):
@@ -187,9 +187,11 @@ def operation(environment: Environment, account: str, right: Right) -> Operation
 
 
 def plural(environment: Environment, thing: Json) -> str:
-    group, _, version = thing["apiVersion"].rpartition("/")
-    known_kinds = environment.admin.raw(Kind(group, version, "", "").path)["resources"]
-    return next((each["name"] for each in known_kinds if each["kind"] == thing["kind"]), "")
+    """Empty where the cluster does not know its kind."""
+    try:
+        return environment.admin.kind(thing["apiVersion"], thing["kind"]).plural
+    except Unsupported:
+        return ""
 
 
 def comes_and_goes(cluster: Cluster, model: str, thing: Json) -> None:
@@ -401,6 +403,18 @@ def test_the_runner_asks_no_other_kustomization_of_the_namespace(
             reached.merge(kind, "another", {"metadata": {}})
         with pytest.raises(ClusterRefuses, match=f'"{kind.plural}"'):
             reached.list(kind)
+
+
+@pytest.mark.parametrize("router", ROUTERS)
+def test_without_flux_the_runner_brings_all_that_git_has_and_takes_it_away(
+    cluster: Cluster, tmp_path: Path, router: str
+) -> None:
+    environment = new_environment(cluster, tmp_path, router, "apply")
+    known_ones = [each for each in environment.brought if plural(environment, each)]
+    runner = environment.by(RUNNER)
+    for objects in (known_ones, known_ones, []):
+        ApplyReconciler(runner, "m", lambda _, objects=objects: objects).reconcile(slots({}))
+    assert cluster.list(DEPLOYMENT) == []
 
 
 # --- Flux as the reconciler --------------------------------------------------------------
