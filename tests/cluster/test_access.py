@@ -180,6 +180,8 @@ def operation(environment: Environment, account: str, right: Right) -> Operation
     if account == RECONCILER:
         thing = next(each for each in environment.brought if plural(environment, each) == right.resource)
         return lambda cluster: comes_and_goes(cluster, environment.new_name(), thing)
+    if right.verb == "watch" or (right.verb == "list" and (right.resource, "list") not in OPERATIONS):
+        return lambda cluster: kind_is_mirrored(environment, cluster, right)
     if right.resource == TECHNOLOGIES[environment.router].kind.plural:
         return lambda cluster: route_is_given_back(environment, cluster)
     prepare = OPERATIONS[right.resource, right.verb]
@@ -192,6 +194,16 @@ def plural(environment: Environment, thing: Json) -> str:
         return environment.admin.kind(thing["apiVersion"], thing["kind"]).plural
     except Unsupported:
         return ""
+
+
+def kind_is_mirrored(environment: Environment, cluster: Cluster, right: Right) -> None:
+    kind = Kind(right.group, version(right), "", right.resource)
+    if right.verb == "list":
+        cluster.snapshot(kind)
+        return
+    _, since = environment.admin.snapshot(kind)
+    with cluster.changes(kind, since, 1.0):
+        pass
 
 
 def comes_and_goes(cluster: Cluster, model: str, thing: Json) -> None:

@@ -69,7 +69,10 @@ def follows_another_branch(shop: Shop) -> Broken:
 def without_a_verb(shop: Shop) -> Broken:
     role = shop.cluster.get(ROLE, "coalmine-runner")
     assert role is not None
-    rules = [rule for rule in role["rules"] if rule["resources"] != ["replicasets"]]
+    rules = [
+        {**rule, "verbs": ["watch"]} if rule["resources"] == ["replicasets"] else rule
+        for rule in role["rules"]
+    ]
     shop.cluster.merge(ROLE, "coalmine-runner", {"rules": rules})
     try:
         yield "right to list replicasets.apps", f"kubectl apply -k k8s/environments/{ENVIRONMENT}/access"

@@ -196,7 +196,7 @@ ROUTES = {
 def keep_state(place: Path, asked: Asked) -> None:
     """A rollout is published, driven, asked and told of, and the next one takes its place."""
     machine = Place(place).machine()
-    noting(machine.cluster, asked)
+    noting(machine.cluster, asked, watched=True)
     folder = machine.publish(FAKE)
     assert list(machine.rollouts.undriven()) == [folder]
     with (journal := machine.journal(FAKE)).lease():
@@ -215,7 +215,7 @@ def keep_state(place: Path, asked: Asked) -> None:
 
 def move_users(router: str, asked: Asked) -> None:
     """A weight is set, seen, and given back."""
-    technology, cluster = TECHNOLOGIES[router], noting(FakeCluster(accept), asked)
+    technology, cluster = TECHNOLOGIES[router], noting(FakeCluster(accept), asked, watched=True)
     cluster.put(technology.kind, ROUTES[router]("m"), "kustomize-controller")
     moved = ClusterRouter(cluster, "m", technology)
     moved.set_split(FIVE)
@@ -225,7 +225,7 @@ def move_users(router: str, asked: Asked) -> None:
 
 def have_flux_look(api: ApiServer, asked: Asked) -> None:
     """... and look at a slot whose pods are not ready, and at what its servers say."""
-    cluster = noting(api.cluster(), asked)
+    cluster = noting(api.cluster(), asked, watched=True)
     pushed = Pushed("main", lambda: OURS, lambda *_: False)
     flux = FluxReconciler(cluster, "m", FluxSettings(kustomization="coalmine"), pushed)
     flux.reconcile(AT_REST)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from coalmine.cluster.client import Cluster
-from coalmine.cluster.kinds import POD, Kind
+from coalmine.cluster.kinds import LEASE, POD, Kind
 
 Asked = set[tuple[str, str, str]]  # group, resource, verb
 
@@ -22,14 +22,19 @@ _VERBS = {
 }
 
 
-def noting(cluster: SomeCluster, asked: Asked) -> SomeCluster:
-    """`cluster`, which from now on adds to `asked` what it is asked for; so do its other namespaces."""
+def noting(cluster: SomeCluster, asked: Asked, *, watched: bool = False) -> SomeCluster:
+    """`cluster`, which from now on adds to `asked` what it is asked for; so do its other namespaces.
+
+    watched: as a WatchedCluster of it would ask, which mirrors each kind that is read here, but for leases.
+    """
 
     def noted(method: str, verbs: tuple[str, ...]) -> Callable[..., Any]:
         real = getattr(cluster, method)
 
         def ask(kind: Kind, *arguments: Any, **options: Any) -> Any:
             asked.update((kind.group, kind.plural, verb) for verb in verbs)
+            if watched and method in ("get", "list") and kind != LEASE:
+                asked.update((kind.group, kind.plural, verb) for verb in ("list", "watch"))
             return real(kind, *arguments, **options)
 
         return ask
