@@ -1,10 +1,11 @@
 """A folder of bare Git repositories over HTTP, to read and to push: Flux reads no `file://`.
 
-`git http-backend` does the work. For tests: whoever reaches the port may do both.
+`git http-backend` does the work. For tests: whoever reaches the port may do both, unless a login is asked.
 """
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 from collections.abc import Iterator
@@ -16,9 +17,12 @@ from urllib.parse import unquote, urlsplit
 
 
 @contextmanager
-def serving_git(folder: Path, host: str = "127.0.0.1") -> Iterator[str]:
-    """Where the repositories in `folder` are reached: `<url>/<name>.git`."""
-    handler = type("Handler", (_Handler,), {"folder": folder})
+def serving_git(folder: Path, host: str = "127.0.0.1", login: str | None = None) -> Iterator[str]:
+    """Where the repositories in `folder` are reached: `<url>/<name>.git`.
+
+    login: `name:password` of those who may; None: everybody.
+    """
+    handler = type("Handler", (_Handler,), {"folder": folder, "login": login})
     with ThreadingHTTPServer((host, 0), handler) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
@@ -31,6 +35,7 @@ def serving_git(folder: Path, host: str = "127.0.0.1") -> Iterator[str]:
 
 class _Handler(BaseHTTPRequestHandler):
     folder: Path
+    login: str | None
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
@@ -53,6 +58,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
 
     def _answer(self, body: bytes) -> None:
+        if self.login is not None:
+            wanted = f"Basic {base64.b64encode(self.login.encode()).decode()}"
+            if self.headers.get("Authorization") != wanted:
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", 'Basic realm="git"')
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
         url = urlsplit(self.path)
         environment = {
             **os.environ,
