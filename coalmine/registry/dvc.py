@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import yaml
 
 from coalmine.errors import (
@@ -55,6 +56,7 @@ _RUNNING = re.compile(r"Running stage '(?:.*:)?([^':]+)':")
 _FAILED = re.compile(r"failed to reproduce '(?:[^']*:)?([^':]+)'")
 _EXITED = re.compile(r"exited with (-?\d+)")
 _LAST_LINES = 15
+ANSWERS_WITHIN_S = 10.0
 _END_S = 10.0  # what a stage has to end after it was told to
 
 
@@ -246,7 +248,11 @@ class DvcProject:
 
         with self._locked() as repo:
             files = list(dvcfiles)
-            self._download(repo, self._objects(repo, files))
+            try:
+                self._download(repo, self._objects(repo, files))
+            except NotFound:
+                self._require_answer(repo)
+                raise
             for stage in (stage for dvcfile in files for stage in self._stages(repo, dvcfile)):
                 try:
                     stage.checkout()
@@ -279,6 +285,23 @@ class DvcProject:
             with self._reaching():
                 remote = repo.cloud.get_remote_odb(command="pull")
                 _transfer(remote, cache, absent, repo, src_index=get_index(remote))
+
+    def _require_answer(self, repo: Repo) -> None:
+        """To DVC, an HTTP remote that is away has no files.
+
+        Raises:
+            RemoteUnavailable: that is so.
+        """
+        remote = repo.cloud.get_remote()
+        if remote.fs.protocol not in ("http", "https"):
+            return
+        try:
+            httpx.head(remote.path, timeout=ANSWERS_WITHIN_S)
+        except httpx.TransportError as error:
+            shown = without_credentials(remote.path)
+            raise RemoteUnavailable(
+                f"The DVC remote {shown} cannot be reached ({error}). Run again"
+            ) from error
 
     def _objects(self, repo: Repo, dvcfiles: Iterable[Path]) -> set[HashInfo]:
         """The digests of all files that `dvcfiles` track in DVC, folders with their contents."""

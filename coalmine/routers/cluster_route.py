@@ -46,23 +46,27 @@ class ClusterRouter:
     def set_split(self, split: TrafficSplit) -> None:
         """As the port says; when it returns, the data plane's controller has accepted `split`."""
         self._require(split)
-        if self._takes_chosen_users_out(split):
-            # A proxy may forget what a rule leads to before it forgets the rule, and answers 503 meanwhile to
-            # whoever is in it: so it first takes nobody. That it does so in the proxies no status tells.
-            self._set(replace(split, match=NOBODY, match_to=min(Slot)))
+        if self._technology.matched_after and (between := self._between(split)) is not None:
+            self._set(between)
             time.sleep(REACHES_PROXIES_S)
         self._set(split)
 
-    def _takes_chosen_users_out(self, split: TrafficSplit) -> bool:
-        if split.match is not None or not self._technology.matched_after:
-            return False
+    def _between(self, split: TrafficSplit) -> TrafficSplit | None:
+        """On the way from or to chosen users, their rule with nobody in it: a proxy may know a rule a moment
+        before it knows what the rule leads to, or a moment longer, and answers 503 meanwhile to whoever is in
+        it. When it has taken up what its controller has accepted, no status tells."""
         with self._faults_told():
             route = self._route()
         try:
             present = self._technology.split_of(route, self._model)
         except ForeignRoute:
-            return False
-        return present is not None and present.match not in (None, NOBODY)
+            return None
+        before = None if present is None or present.match == NOBODY else present.match
+        if before is None and split.match is not None:
+            return replace(split, match=NOBODY)
+        if before is not None and split.match is None:
+            return replace(split, match=NOBODY, match_to=min(Slot))
+        return None
 
     def _set(self, split: TrafficSplit) -> None:
         with self._faults_told():

@@ -173,21 +173,21 @@ def test_the_same_split_again_writes_nothing(cluster: FakeCluster, router: Clust
     assert cluster.writes == before
 
 
-def test_chosen_users_leave_their_rule_some_time_before_it_goes(
+def test_a_rule_of_chosen_users_takes_nobody_for_a_moment_when_it_comes_and_before_it_goes(
     router: ClusterRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stable = TrafficSplit.all_to(Slot.BLUE)
     chosen = replace(stable, match=Match(UserKey("header", "x-group"), "beta"), match_to=Slot.GREEN)
-    router.set_split(chosen)
-    seen: list[tuple[float, TrafficSplit | None]] = []
+    between: list[tuple[float, TrafficSplit | None]] = []
     monkeypatch.setattr(
-        cluster_route.time, "sleep", lambda seconds: seen.append((seconds, router.observed_split()))
+        cluster_route.time, "sleep", lambda seconds: between.append((seconds, router.observed_split()))
     )
+    nobody = replace(chosen, match=cluster_route.NOBODY)
+    router.set_split(chosen)
+    router.set_split(chosen)
+    assert between == [(cluster_route.REACHES_PROXIES_S, nobody)]
     router.set_split(stable)
-    ((waited_s, left),) = seen
-    assert waited_s == cluster_route.REACHES_PROXIES_S
-    assert left is not None
-    assert left.match == cluster_route.NOBODY
+    assert between[1:] == [(cluster_route.REACHES_PROXIES_S, replace(nobody, match_to=min(Slot)))]
     assert router.observed_split() == stable
 
 

@@ -80,7 +80,8 @@ def test_no_password_is_in_a_clone(remote: str, tmp_path: Path) -> None:
 def test_a_container_that_runs_again_begins_anew(work: Workplace, remote: str, tmp_path: Path) -> None:
     clone(remote, tmp_path / "code")
     (tmp_path / "code/left-behind").write_text("by the one before")
-    work.git("commit", "-q", "--allow-empty", "-m", "Meanwhile")
+    kim = ("-c", "user.name=Kim", "-c", "user.email=kim@example.org")
+    work.git(*kim, "commit", "-q", "--allow-empty", "-m", "Meanwhile")
     work.git("push", "-q")
     assert work.head() in clone(remote, tmp_path / "code")
     assert not (tmp_path / "code/left-behind").exists()
