@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from coalmine.errors import NotFound
+from coalmine.errors import InputError, NotFound
 from coalmine.spec import Name, load_spec
 from coalmine.strict import Spec
 
 FILE = Path("coalmine.yaml")
+PROMETHEUS_URL = "COALMINE_PROMETHEUS_URL"  # in the environment: as this machine or pod reaches it
 STATE = Path(".coalmine")  # this machine's state, from the top of the repository; never in Git
 
 _OBJECT_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"  # as Kubernetes takes it
@@ -101,6 +103,24 @@ class Environment(Spec):
         if (self.reconciler == "flux") != (self.kubernetes.flux is not None):
             raise ValueError("`kubernetes.flux` belongs to `reconciler: flux`, and that needs it")
         return self
+
+    def as_reached_from_here(self) -> Environment:
+        """With the Prometheus at COALMINE_PROMETHEUS_URL, where that is set: a pod reaches it by another URL.
+
+        Raises:
+            InputError: it is no URL of a Prometheus.
+        """
+        url = os.environ.get(PROMETHEUS_URL)
+        if not url or self.prometheus is None:
+            return self
+        try:
+            prometheus = PrometheusSettings.model_validate({**self.prometheus.model_dump(), "url": url})
+        except ValidationError as error:
+            raise InputError(
+                f"{PROMETHEUS_URL} cannot stand for `prometheus.url` of {FILE}. Mend it in the environment "
+                f"of this process: {error.errors()[0]['msg']}"
+            ) from error
+        return self.model_copy(update={"prometheus": prometheus})
 
 
 class GitSettings(Spec):

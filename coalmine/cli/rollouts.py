@@ -47,12 +47,17 @@ def approve(model: ModelName, environment: EnvironmentName = "local") -> None:
 def runner(
     environment: EnvironmentName = "local",
     metrics_port: Annotated[
-        int | None, typer.Option(help="Prometheus metrics and /healthz on this port of loopback.")
+        int | None, typer.Option(help="Prometheus metrics and /healthz on this port.")
     ] = None,
+    metrics_host: Annotated[
+        str, typer.Option(help="The address that they are read at; in a pod 0.0.0.0.")
+    ] = "127.0.0.1",
 ) -> None:
     """Drive every rollout of the environment until SIGTERM, which leaves them to be gone on with."""
     from coalmine.operations.runner import serve
     from coalmine.operations.who import person
 
     workspace = open_workspace()
-    serve(workspace, environment, person(workspace), say, metrics_port=metrics_port)
+    serve(
+        workspace, environment, person(workspace), say, metrics_port=metrics_port, metrics_host=metrics_host
+    )

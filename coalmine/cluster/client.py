@@ -6,9 +6,11 @@ path, since custom resources have no classes there. Every fault has a type that 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -71,7 +73,8 @@ class Cluster:
     @classmethod
     def connect(cls, namespace: str, context: str | None = None) -> Cluster:
         """
-        context: of the kubeconfig; default: its current one, and in a pod the pod's service account.
+        context: of the kubeconfig; default: its current one. In a pod without a kubeconfig it is the pod's
+            service account, whatever the context: that is a name of people's own machines.
 
         Raises:
             MachineUnready: there is no kubeconfig, or it has no such context.
@@ -81,12 +84,10 @@ class Cluster:
 
         configuration = client.Configuration()
         try:
-            try:
-                config.load_kube_config(context=context, client_configuration=configuration)
-            except ConfigException:
-                if context is not None:
-                    raise
+            if _is_a_pod_without_kubeconfig():
                 config.load_incluster_config(client_configuration=configuration)
+            else:
+                config.load_kube_config(context=context, client_configuration=configuration)
         except (ConfigException, OSError, ValueError) as error:
             named = "the current context" if context is None else f"the context {context}"
             raise MachineUnready(
@@ -375,3 +376,12 @@ def _fault(status: int, body: bytes, what: str) -> CoalmineError:
             return ClusterRefuses(f"The API server does not know who asks ({what}): {words}")
         case _:
             return ClusterRefuses(f"The API server refuses {what}: {words}")
+
+
+def _is_a_pod_without_kubeconfig() -> bool:
+    from kubernetes.config.kube_config import ENV_KUBECONFIG_PATH_SEPARATOR, KUBE_CONFIG_DEFAULT_LOCATION
+
+    files = KUBE_CONFIG_DEFAULT_LOCATION.split(ENV_KUBECONFIG_PATH_SEPARATOR)
+    return "KUBERNETES_SERVICE_HOST" in os.environ and not any(
+        Path(file).expanduser().is_file() for file in files if file
+    )

@@ -21,7 +21,7 @@ from coalmine.manifest import Trigger
 from coalmine.operations.deliver import resume
 from coalmine.operations.driving import Act, Trouble, write_trouble
 from coalmine.operations.environments import open_environment
-from coalmine.operations.runner_metrics import RunnerMetrics, served
+from coalmine.operations.runner_metrics import LOOPBACK, RunnerMetrics, served
 from coalmine.operations.serving_environment import ServingEnvironment
 from coalmine.operations.unfinished import Waiting
 from coalmine.operations.workspace import Tell, Workspace
@@ -41,6 +41,7 @@ def serve(
     tell: Tell,
     *,
     metrics_port: int | None = None,
+    metrics_host: str = LOOPBACK,
 ) -> None:
     """Drive the rollouts of `environment` until SIGTERM or SIGINT; called in the main thread.
 
@@ -48,7 +49,8 @@ def serve(
         NotFound: no such environment.
         RepositoryUnready: no Git remote, or not on the branch of releases.
         AlreadyRunning: another process is the runner of this environment.
-        MachineUnready: the environment cannot be started, or `metrics_port` is taken.
+        MachineUnready: the environment cannot be started, or cannot listen for
+            scrapes on `metrics_host` and `metrics_port`.
     """
     serving = open_environment(workspace, environment)
     workspace.require_record()
@@ -56,7 +58,7 @@ def serve(
     with (
         serving.watching(),
         serving.rollouts.runner.held(trigger.who),
-        served(metrics, metrics_port),
+        served(metrics, metrics_port, metrics_host),
         _asked_to_end() as ending,
     ):
         serving.up()

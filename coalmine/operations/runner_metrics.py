@@ -1,4 +1,4 @@
-"""The runner's own numbers, for Prometheus, and whether it is well, on a loopback port.
+"""The runner's own numbers, for Prometheus, and whether it is well.
 
 `coalmine_runner_last_success_timestamp_seconds` is the one to alert on while rollouts are under
 way: it stands still when nothing can be measured any more. Nothing here is labelled by model: how
@@ -25,6 +25,7 @@ from coalmine.rollout.state import Phase
 
 _TICK_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _LATE_S = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60)
+LOOPBACK = "127.0.0.1"
 LOOKED_WITHIN_S = 30.0  # it looks every second
 
 
@@ -152,21 +153,22 @@ class RolloutWatch:
 
 
 @contextmanager
-def served(metrics: RunnerMetrics, port: int | None) -> Iterator[None]:
-    """`/metrics` and `/healthz` on loopback while the block runs; nothing where `port` is None.
+def served(metrics: RunnerMetrics, port: int | None, host: str = LOOPBACK) -> Iterator[None]:
+    """`/metrics` and `/healthz` at `host` while the block runs; nothing where `port` is None.
 
     Raises:
-        MachineUnready: the port is taken.
+        MachineUnready: the port is taken, or `host` is no address of this machine.
     """
     if port is None:
         yield
         return
     try:
-        server = ThreadingHTTPServer(("127.0.0.1", port), _handler(metrics))
+        server = ThreadingHTTPServer((host, port), _handler(metrics))
     except OSError as error:
         raise MachineUnready(
-            f"127.0.0.1:{port} cannot be listened on ({error.strerror}). "
-            f"End the program that holds it (`lsof -i :{port}` names it), or give another --metrics-port."
+            f"{host}:{port} cannot be listened on ({error.strerror}). "
+            f"End the program that holds it (`lsof -i :{port}` names it), or give another "
+            "--metrics-port or --metrics-host."
         ) from error
     thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
     thread.start()

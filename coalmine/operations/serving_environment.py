@@ -29,9 +29,10 @@ class ServingEnvironment(ABC):
         """
         Raises:
             NotFound: coalmine.yaml has no such environment.
+            InputError: COALMINE_PROMETHEUS_URL is no URL.
         """
         self.name = name
-        self.settings: Environment = workspace.settings.environment(name)
+        self.settings: Environment = workspace.settings.environment(name).as_reached_from_here()
         self._workspace = workspace
 
     @property

@@ -94,3 +94,20 @@ def test_a_port_that_is_taken_is_one_clear_error() -> None:
     refused = pytest.raises(MachineUnready, match=f"127.0.0.1:{port} .*--metrics-port")
     with served(metrics, port), refused, served(metrics, port):
         pass
+
+
+def test_it_is_told_at_loopback_unless_another_address_is_asked_for() -> None:
+    port = reserved_port()
+    with served(RunnerMetrics("local"), port, "127.0.0.2"):
+        with urllib.request.urlopen(f"http://127.0.0.2:{port}/healthz", timeout=10) as answer:
+            assert answer.status == 200
+        with pytest.raises(urllib.error.URLError):
+            get(port, "/healthz")
+
+
+def test_an_address_of_another_machine_is_said() -> None:
+    with (
+        pytest.raises(MachineUnready, match=r"192\.0\.2\.1:9464 cannot be listened on .*--metrics-host"),
+        served(RunnerMetrics("local"), 9464, "192.0.2.1"),
+    ):
+        raise AssertionError("it listens")

@@ -141,12 +141,23 @@ def _account(settings: KubernetesSettings, flux: FluxSettings) -> str:
 
 def _settings(place: Place) -> str:
     if place.dvc is not None and pods_reach(place.dvc):
-        return fill("environment-settings.yaml", words="", remote=scalar(place.dvc))
+        return _filled_settings(place, words="", remote=scalar(place.dvc))
     why = "there is no DVC remote" if place.dvc is None else "only this machine reaches the DVC remote"
     words = f"""
   # Yet {why}. Make one for all, and name it here as in .dvc/config:
   #   dvc remote add --default store s3://BUCKET/PATH --force && dvc push --all-commits"""
-    return fill("environment-settings.yaml", words=words, remote=PLACEHOLDER)
+    return _filled_settings(place, words=words, remote=PLACEHOLDER)
+
+
+def _filled_settings(place: Place, *, words: str, remote: str) -> str:
+    return fill(
+        "environment-settings.yaml",
+        words=words,
+        remote=remote,
+        environment=scalar(place.environment),
+        git=scalar(flux_url(place.git) or PLACEHOLDER),
+        branch=scalar(place.branch),
+    )
 
 
 def _route(place: Place) -> str:
