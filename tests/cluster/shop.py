@@ -182,9 +182,9 @@ def opened(released: Path, folder: Path, cluster: Cluster, router: str) -> Itera
 def _edit(work: Workplace, dvc: str) -> None:
     """What a person fills in: the image and the DVC remote."""
     place = work.top / "k8s/environments" / ENVIRONMENT
-    _change(place / "settings.yaml", lambda content: content["data"].update(DVC_REMOTE=dvc))
+    change(place / "settings.yaml", lambda content: content["data"].update(DVC_REMOTE=dvc))
     image, _, tag = REFERENCE.rpartition(":")
-    _change(
+    change(
         place / "every_model/kustomization.yaml",
         lambda content: content.update(images=[{"name": "model-server", "newName": image, "newTag": tag}]),
     )
@@ -195,9 +195,10 @@ def _edit(work: Workplace, dvc: str) -> None:
         own.write_text(re.sub(r"requests: .*", "requests: {cpu: 20m, memory: 128Mi}", text), encoding="utf-8")
 
 
-def _change(path: Path, change: Callable[[dict], object]) -> None:  # type: ignore[type-arg]
+def change(path: Path, by: Callable[[dict], object]) -> None:  # type: ignore[type-arg]
+    """The content of a YAML file, as a person edits it."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    change(content)
+    by(content)
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
