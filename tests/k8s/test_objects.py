@@ -68,6 +68,7 @@ def test_no_component_is_left_out_of_these_tests() -> None:
         *OF_AN_ENVIRONMENT,
         "access",  # of an admin: test_access.py
         "dask",  # of the training pods' namespace: test_dask.py
+        "runner",  # test_runner.py
         "slots",
     }
 
