@@ -49,6 +49,12 @@ CANARY = """rollout:
     - {gate: latency, margin: 0.4, worst_ratio: 3, worst_difference: 0.3}
 """
 
+# Small nodes take several shops at once.
+_SMALL_FETCH = {
+    "target": {"kind": "Deployment"},
+    "patch": "[{op: replace, path: /spec/template/spec/initContainers/0/resources/requests/cpu, value: 10m}]",
+}
+
 
 @dataclass(frozen=True)
 class Shop:
@@ -186,7 +192,9 @@ def _edit(work: Workplace, dvc: str) -> None:
     image, _, tag = REFERENCE.rpartition(":")
     change(
         place / "every_model/kustomization.yaml",
-        lambda content: content.update(images=[{"name": "model-server", "newName": image, "newTag": tag}]),
+        lambda content: content.update(
+            patches=[_SMALL_FETCH], images=[{"name": "model-server", "newName": image, "newTag": tag}]
+        ),
     )
     # Small nodes take several shops at once.
     for model in place.glob("*/slots.yaml"):
