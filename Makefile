@@ -47,8 +47,8 @@ test-cluster: setup ## What must hold on a cluster, in a quarter of an hour, on 
 test-cluster-all: setup ## Every test of a cluster
 	COALMINE_TEST_CLUSTER=1 $(BIN)/pytest -n 2 -m cluster tests/cluster $(ARGS)
 
-cluster-image: setup ## The model server's image for those tests, as ARCHIVE
-	$(BIN)/python -m tests.cluster.image $(ARCHIVE)
+cluster-image: setup ## An image for those tests, as ARCHIVE: the model server's, or IMAGE=pipelines
+	$(BIN)/python -m tests.cluster.image $(ARCHIVE) $(IMAGE)
 
 schemas: setup ## Write docs/schemas/ from the models in code
 	$(BIN)/python -c 'from pathlib import Path; from coalmine.scaffold.repository import write_schemas; write_schemas(Path("."))'
