@@ -52,7 +52,7 @@ CANARY = """rollout:
 # Small nodes take several shops at once.
 _SMALL_FETCH = {
     "target": {"kind": "Deployment"},
-    "patch": "[{op: replace, path: /spec/template/spec/initContainers/0/resources/requests/cpu, value: 10m}]",
+    "patch": "- {op: replace, path: /spec/template/spec/initContainers/0/resources/requests/cpu, value: 10m}",
 }
 
 
