@@ -33,6 +33,7 @@ app.add_typer(image, name="image")
 new.command("model")(repository.new_model)
 new.command("dataset")(repository.new_dataset)
 new.command("environment")(repository.new_environment)
+new.command("training")(repository.new_training)
 image.command("build")(releases.build_image)
 for command in (
     repository.init,

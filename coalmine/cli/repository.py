@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from coalmine.cli.words import open_workspace, say
+
+if TYPE_CHECKING:
+    from coalmine.operations.workspace import Workspace
+    from coalmine.scaffold.environment import Remotes, Written
 
 
 class TaskName(StrEnum):
@@ -103,16 +107,10 @@ def new_environment(
     ] = None,
 ) -> None:
     """A new environment on a cluster: k8s/environments/NAME/; again for models that are new since."""
-    from coalmine.scaffold.environment import Remotes, Wanted
+    from coalmine.scaffold.environment import Wanted
     from coalmine.scaffold.environment import new_environment as write_environment
 
     workspace = open_workspace()
-    git = workspace.settings.git
-    remotes = Remotes(
-        git=workspace.repository.remote_url(git.remote),
-        branch=git.branch,
-        dvc=workspace.dvc.shared_remote(),
-    )
     wanted = Wanted(
         router=router and router.value,
         reconciler=reconciler and reconciler.value,
@@ -122,11 +120,45 @@ def new_environment(
         gateway=gateway,
         prometheus_url=prometheus_url,
     )
-    written = write_environment(workspace.top, name, wanted, remotes)
+    written = write_environment(workspace.top, name, wanted, _remotes(workspace))
+    _say_written(written, otherwise=f"Every model has its place in k8s/environments/{name} already.")
+
+
+def new_training(
+    environment: Annotated[str, typer.Option("--environment", "-e", help="Where runs deliver to.")],
+    namespace: Annotated[
+        str, typer.Option(help="Of the worker and the pods of runs, and of nothing else.")
+    ] = "training",
+    prefect_url: Annotated[
+        str | None, typer.Option(help="PREFECT_API_URL as pods reach it: http://prefect:4200/api.")
+    ] = None,
+) -> None:
+    """Retraining in a cluster: k8s/training/ with Prefect's worker and the pods of its runs."""
+    from coalmine.scaffold.training import Wanted
+    from coalmine.scaffold.training import new_training as write_training
+
+    workspace = open_workspace()
+    wanted = Wanted(environment, namespace, prefect_url)
+    written = write_training(workspace.top, wanted, _remotes(workspace))
+    _say_written(written, otherwise="k8s/training is there already.")
+
+
+def _remotes(workspace: Workspace) -> Remotes:
+    from coalmine.scaffold.environment import Remotes
+
+    git = workspace.settings.git
+    return Remotes(
+        git=workspace.repository.remote_url(git.remote),
+        branch=git.branch,
+        dvc=workspace.dvc.shared_remote(),
+    )
+
+
+def _say_written(written: Written, *, otherwise: str) -> None:
     for path in written.paths:
         say(f"wrote {path}")
     if not written.paths:
-        say(f"Every model has its place in k8s/environments/{name} already.")
+        say(otherwise)
         return
     for place in written.unfilled:
         say(f"yours to fill in: {place}")

@@ -57,8 +57,8 @@ def up(workspace: Workspace, environment: str, tell: Tell) -> Platform:
     if not has_worker:
         _report_crashed(env["PREFECT_API_URL"])
     tell("Deploying the flows.")
-    _prefect(workspace.top, env, "work-pool", "create", POOL, "--type", "process", "--overwrite")
-    _prefect(workspace.top, env, "deploy", "--all")
+    run_prefect(workspace.top, env, "work-pool", "create", POOL, "--type", "process", "--overwrite")
+    run_prefect(workspace.top, env, "deploy", "--all")
     serving.stack.run(_worker(workspace.top, env), ready_within_s=60)
     _go_on_with_rollouts(workspace, environment, env, tell)
     return Platform(f"http://{serving.stack.address}", env["PREFECT_API_URL"].removesuffix("/api"))
@@ -79,6 +79,27 @@ def start_prefect_server(workspace: Workspace, serving: LocalEnvironment) -> dic
     env = _prefect_environment(workspace.top, url)
     serving.stack.run(_server(url, env), ready_within_s=120)
     return env
+
+
+def run_prefect(top: Path, env: Mapping[str, str], *words: str) -> None:
+    """`prefect WORDS` in `top`, with `env` besides this process's own.
+
+    Raises:
+        MachineUnready: it failed; with its last words.
+    """
+    command = [sys.executable, "-m", "prefect", "--no-prompt", *words]
+    ran = subprocess.run(
+        command,
+        cwd=top,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=DEPLOYS_WITHIN_S,
+        check=False,
+    )
+    if ran.returncode != 0:
+        said = (ran.stdout + ran.stderr).strip()[-1500:]
+        raise MachineUnready(f"`prefect {' '.join(words)}` failed in {top}: {said}")
 
 
 def _report_crashed(api: str) -> None:
@@ -103,7 +124,7 @@ def _go_on_with_rollouts(workspace: Workspace, environment: str, env: Mapping[st
         if rollout is None or rollout.runner_alive:
             continue
         parameters = {"model": found.model, "environment": environment, "version": rollout.candidate}
-        _prefect(
+        run_prefect(
             workspace.top, env, "deployment", "run", "deliver/deliver", "--params", json.dumps(parameters)
         )
         tell(f"The rollout of {found.model} {rollout.candidate} is unfinished: it goes on.")
@@ -132,19 +153,3 @@ def _worker(top: Path, env: Mapping[str, str]) -> ProcessSpec:
     program = f"nice {sys.executable!r} -m prefect worker start --pool {POOL} --type process"
     command = f"cd {str(top)!r} && exec {program}"
     return ProcessSpec(WORKER, ("/bin/sh", "-c", command), env)
-
-
-def _prefect(top: Path, env: Mapping[str, str], *words: str) -> None:
-    command = [sys.executable, "-m", "prefect", "--no-prompt", *words]
-    ran = subprocess.run(
-        command,
-        cwd=top,
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        timeout=DEPLOYS_WITHIN_S,
-        check=False,
-    )
-    if ran.returncode != 0:
-        said = (ran.stdout + ran.stderr).strip()[-1500:]
-        raise MachineUnready(f"`prefect {' '.join(words)}` failed in {top}: {said}")

@@ -98,7 +98,7 @@ def new_environment(repository: Path, name: str, wanted: Wanted, remotes: Remote
     if there is None:
         write(repository, {FILE: text})
         paths.append(FILE)
-    return Written(paths, _unfilled(files), _next(place, files, is_new=there is None))
+    return Written(paths, unfilled(files), _next(place, files, is_new=there is None))
 
 
 # --- what is asked for -------------------------------------------------------------------
@@ -223,7 +223,8 @@ def _list(content: CommentedMap, models: Sequence[str]) -> None:
     resources.extend(model for model in models if model not in resources)
 
 
-def _unfilled(files: Mapping[Path, str]) -> list[str]:
+def unfilled(files: Mapping[Path, str]) -> list[str]:
+    """`path:line` of what only a person can fill in."""
     return [
         f"{path}:{number}"
         for path, text in files.items()

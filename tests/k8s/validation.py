@@ -17,6 +17,7 @@ SCHEMAS = Path(__file__).parent / "schemas"
 _BUILT_IN = {
     "v1": "V1",
     "apps/v1": "V1",
+    "batch/v1": "V1",
     "policy/v1": "V1",
     "networking.k8s.io/v1": "V1",
     "rbac.authorization.k8s.io/v1": "V1",
