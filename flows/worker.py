@@ -28,6 +28,7 @@ KIND = "kubernetes"
 
 def main() -> None:
     try:
+        _set("PREFECT_API_URL")  # without it Prefect would start a server of its own, for nobody
         top = Workspace.open(Path.cwd()).top
         create_pool(job_template(top, image=_set("PIPELINES_IMAGE"), namespace=_set("POD_NAMESPACE")))
         deploy(top, _set("ENVIRONMENT"))

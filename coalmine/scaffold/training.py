@@ -22,7 +22,7 @@ ACCESS = FOLDER / "access"
 
 @dataclass(frozen=True)
 class Wanted:
-    """environment: that runs deliver to. namespace: of the pods. prefect_url: as they reach it; None: unknown."""
+    """environment: to which runs deliver. namespace: of the pods. prefect_url: as they reach it, if known."""
 
     environment: str
     namespace: str
@@ -57,8 +57,8 @@ def _cluster(repository: Path, wanted: Wanted) -> KubernetesSettings:
     check_name(wanted.namespace, "namespace")
     if wanted.namespace == kubernetes.namespace:
         raise InputError(
-            f"--namespace {wanted.namespace} is where the models of {wanted.environment} serve. Whoever makes "
-            "Jobs there may use every account and Secret of it: choose another."
+            f"--namespace {wanted.namespace} is where the models of {wanted.environment} serve. Whoever "
+            "makes Jobs there may use every account and Secret of it: choose another."
         )
     url = wanted.prefect_url
     if url is not None and not (url.startswith(("http://", "https://")) and url.rstrip("/").endswith("/api")):

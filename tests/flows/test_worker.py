@@ -1,4 +1,4 @@
-"""What a cluster's worker makes of a repository on a real Prefect server: its pool, its deployments, its Jobs."""
+"""What a cluster's worker makes of a repository on a real Prefect server: pool, deployments, Jobs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.settings import get_current_settings
 from prefect.testing.utilities import prefect_test_harness
 from prefect_kubernetes.worker import KubernetesWorker, KubernetesWorkerJobConfiguration
 
@@ -38,7 +39,9 @@ CLUSTER = """  production:
 
 @pytest.fixture(scope="module", autouse=True)
 def prefect_server() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=120):
+    with prefect_test_harness(server_startup_timeout=120), pytest.MonkeyPatch.context() as patch:
+        # What the worker starts finds the server as in its pod.
+        patch.setenv("PREFECT_API_URL", str(get_current_settings().api.url))
         yield
 
 
@@ -106,7 +109,8 @@ def test_the_pool_is_of_kubernetes_with_the_worker_s_image_and_namespace(
 def test_every_deployment_of_prefect_yaml_is_there_with_its_schedule_and_the_environment(
     made: Path, client: SyncPrefectClient
 ) -> None:
-    declared = {each["name"]: each for each in yaml.safe_load((made / "prefect.yaml").read_text())["deployments"]}
+    content = yaml.safe_load((made / "prefect.yaml").read_text())
+    declared = {each["name"]: each for each in content["deployments"]}
     listed = {each.name: each for each in client.read_deployments()}
     assert listed.keys() == declared.keys()
     for name, each in listed.items():
