@@ -1,4 +1,4 @@
-"""k8s/training as `coalmine new training` writes it and Kustomize builds it: a worker that may do what that of
+"""k8s/training as `coalmine new training` writes it and Kustomize builds it: a worker that may do what the one of
 Prefect does, and a trainer that may do what a delivery takes. Its job.yaml: tests/flows/test_worker.py."""
 
 from __future__ import annotations
