@@ -1,5 +1,5 @@
-"""k8s/training as `coalmine new training` writes it and Kustomize builds it: a worker that may do what the one of
-Prefect does, and a trainer that may do what a delivery takes. Its job.yaml: tests/flows/test_worker.py."""
+"""k8s/training as `coalmine new training` writes it and Kustomize builds it: a worker with the rights that
+Prefect's takes, and a trainer with those that a delivery takes. Its job.yaml: tests/flows/test_worker.py."""
 
 from __future__ import annotations
 
