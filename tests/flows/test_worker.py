@@ -161,7 +161,7 @@ def test_its_pod_keeps_the_labels_by_which_networks_let_it_in_and_says_which_run
     assert labels["prefect.io/flow-run-id"] == str(run)
 
 
-def test_what_ran_into_its_deadline_is_not_begun_again(made: Path, client: SyncPrefectClient) -> None:  # noqa: ARG001
+def test_a_run_may_have_variables_and_resources_of_its_own(made: Path, client: SyncPrefectClient) -> None:  # noqa: ARG001
     run = started(
         client,
         "retrain/retrain",
@@ -170,8 +170,9 @@ def test_what_ran_into_its_deadline_is_not_begun_again(made: Path, client: SyncP
     )
     (container,) = job_of(client, run)["spec"]["template"]["spec"]["containers"]
     env = {each["name"]: each.get("value") for each in container["env"]}
-    assert env["PREFECT_FLOW_RUN_EXECUTE_SIGTERM_BEHAVIOR"] == "crash"
-    assert (env["MORE"], env["HOME"]) == ("1", "/tmp")
+    assert (env["MORE"], env["HOME"], env["PREFECT__FLOW_RUN_ID"]) == ("1", "/tmp", str(run))
+    # Hears SIGTERM as a container's first process, and does not begin again what ran into its deadline.
+    assert container["args"] == ["python", "-m", "prefect.engine"]
     assert container["resources"]["limits"]["memory"] == "8Gi"
 
 

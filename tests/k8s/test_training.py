@@ -96,9 +96,10 @@ def test_its_clone_understands_its_arguments(training: Training) -> None:
 def test_the_accounts_have_their_rights_and_no_others(training: Training) -> None:
     objects = training.build("k8s/training/access")
     assert [fault for each in objects for fault in faults(each)] == []
-    assert {each["metadata"]["name"] for each in objects if each["kind"] == "ServiceAccount"} == {
-        "coalmine-worker",
-        "coalmine-trainer",
+    accounts = [each["metadata"] for each in objects if each["kind"] == "ServiceAccount"]
+    assert {(each["namespace"], each["name"]) for each in accounts} == {
+        ("training", "coalmine-worker"),
+        ("training", "coalmine-trainer"),
     }
     (role,) = [each for each in objects if each["kind"] == "Role"]
     assert {(rule["resources"][0], *rule["verbs"]) for rule in role["rules"]} == {
