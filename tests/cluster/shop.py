@@ -193,7 +193,8 @@ def _edit(work: Workplace, dvc: str) -> None:
     change(
         place / "every_model/kustomization.yaml",
         lambda content: content.update(
-            patches=[_SMALL_FETCH], images=[{"name": "model-server", "newName": image, "newTag": tag}]
+            patches=[*content.get("patches", []), _SMALL_FETCH],
+            images=[{"name": "model-server", "newName": image, "newTag": tag}],
         ),
     )
     # Small nodes take several shops at once.
