@@ -1,7 +1,7 @@
 """How many requests this process makes of an API server: a token bucket, as client-go's clients have one.
 
-It bounds what a mistake can do to a cluster, and is far from what rollouts need: twenty of them ask some ten
-times a second (docs/decisions/0029). So nobody waits for it in ordinary times, also not who moves users back.
+It bounds what a mistake can do to a cluster, and is far from what rollouts need: twenty of them ask some
+fifteen times a second (docs/decisions/0029). So nobody waits for it in ordinary times, also not who moves users back.
 """
 
 from __future__ import annotations
