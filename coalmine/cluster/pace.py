@@ -1,7 +1,8 @@
 """How many requests this process makes of an API server: a token bucket, as client-go's clients have one.
 
 It bounds what a mistake can do to a cluster, and is far from what rollouts need: twenty of them ask some
-fifteen times a second (docs/decisions/0029). So nobody waits for it in ordinary times, also not who moves users back.
+fifteen times a second (docs/decisions/0029). So nobody waits for it in ordinary times, and who moves users
+back does not either.
 """
 
 from __future__ import annotations
