@@ -22,7 +22,7 @@ from coalmine.operations.platform import POOL, run_prefect
 from coalmine.operations.workspace import Workspace
 
 TEMPLATE = Path("k8s/training/job.yaml")
-CODE = "/work/code"  # the clone, in this pod and in those of runs
+CODE = "/srv/repository"  # the clone, in this pod and in those of runs
 KIND = "kubernetes"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from kubernetes import config
+from kubernetes import client, config
 from kubernetes.config import kube_config
 
 from coalmine.cluster.client import Cluster
@@ -56,8 +56,8 @@ def in_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(file))
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "192.0.2.1")
 
-    def load(client_configuration: object) -> None:
-        client_configuration.host = "https://192.0.2.1"  # type: ignore[attr-defined]
+    def load(client_configuration: client.Configuration) -> None:
+        client_configuration.host = "https://192.0.2.1"
 
     monkeypatch.setattr(config, "load_incluster_config", load)
     return file

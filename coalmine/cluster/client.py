@@ -220,7 +220,7 @@ class Cluster:
         """What a pod answers to GET `path`, through the API server."""
         place = f"{self._path(POD, f'{pod}:{port}')}/proxy/{path.lstrip('/')}"
         try:
-            return self._bytes("GET", place)
+            return self._read(self._answer("GET", place))
         except _Absent as error:
             raise ClusterUnavailable(str(error)) from error
 
@@ -296,24 +296,16 @@ class Cluster:
         body: Json | None = None,
         content_type: str = "application/json",
     ) -> Json:
-        answer = self._bytes(method, path, query, body, content_type)
+        said = self._read(self._answer(method, path, query, body, content_type))
         try:
-            content: Json = orjson.loads(answer)
+            content: Json = orjson.loads(said)
         except ValueError as error:
             raise ClusterUnavailable(
-                f"What answers at {self.server} is no API server: {answer[:80]!r}"
+                f"What answers at {self.server} is no API server: {said[:80]!r}"
             ) from error
         return content
 
-    def _bytes(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None = None,
-        body: Json | None = None,
-        content_type: str = "application/json",
-    ) -> bytes:
-        answer = self._answer(method, path, query, body, content_type)
+    def _read(self, answer: RESTResponse) -> bytes:
         try:
             said: bytes = answer.read()
         except (urllib3.exceptions.HTTPError, OSError) as error:

@@ -72,6 +72,10 @@ def mirrored(api: HttpApi, watched: WatchedCluster) -> None:
     eventually(asked_nothing, within_s=2.0)  # a doubt lasts longer, where no watch ends it
 
 
+def await_said(watched: WatchedCluster, words: str) -> None:
+    eventually(lambda: said(watched.get(CONFIG_MAP, "a")) == words)
+
+
 def eventually(condition: Callable[[], bool], within_s: float = 10.0) -> None:
     until_s = time.monotonic() + within_s
     while not condition():
@@ -263,7 +267,7 @@ def test_a_watch_that_ends_by_itself_is_asked_for_anew_and_loses_nothing(
     mirrored(api, watched)
     for number in range(1, 25):
         other.merge(CONFIG_MAP, "a", {"data": {"said": str(number)}})
-        eventually(lambda number=number: said(watched.get(CONFIG_MAP, "a")) == str(number))  # type: ignore[misc]
+        await_said(watched, str(number))
         time.sleep(SHORT_S / 8)
     assert api.asked.count("WATCH configmaps") > 2
     assert api.asked.count("LIST configmaps") == 1

@@ -5,23 +5,18 @@ from __future__ import annotations
 import http.client
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
+
+from tests.loopback import body_of, serving
 
 
 @contextmanager
 def forwarded(url: str, host: str) -> Iterator[str]:
     """The HTTP server at `url`, as those reach it who reach this machine at `host`."""
     handler = type("Handler", (_Handler,), {"to": urlsplit(url).netloc})
-    with ThreadingHTTPServer((host, 0), handler) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield f"http://{host}:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(handler, host) as server:
+        yield f"http://{host}:{server.server_port}"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -31,10 +26,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._forward(None)
 
     def do_POST(self) -> None:
-        self._forward(self.rfile.read(int(self.headers.get("Content-Length", "0"))))
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nobody reads it."""
+        self._forward(body_of(self))
 
     def _forward(self, body: bytes | None) -> None:
         asked = http.client.HTTPConnection(self.to, timeout=10)

@@ -10,10 +10,11 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from urllib.parse import unquote, urlsplit
+
+from tests.loopback import body_of, serving
 
 
 @contextmanager
@@ -23,14 +24,8 @@ def serving_git(folder: Path, host: str = "127.0.0.1", login: str | None = None)
     login: `name:password` of those who may; None: everybody.
     """
     handler = type("Handler", (_Handler,), {"folder": folder, "login": login})
-    with ThreadingHTTPServer((host, 0), handler) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield f"http://{host}:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(handler, host) as server:
+        yield f"http://{host}:{server.server_port}"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -42,20 +37,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(b"")
 
     def do_POST(self) -> None:
-        self._answer(b"".join(self._body()))
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nobody reads it."""
-
-    def _body(self) -> Iterator[bytes]:
-        """Git sends in chunks what is large."""
-        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            yield self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            return
-        while size := int(self.rfile.readline().split(b";")[0], 16):
-            yield self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
+        self._answer(body_of(self))
 
     def _answer(self, body: bytes) -> None:
         if self.login is not None:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.cluster.kubectl import kubectl
 
 FILLED_BYTES = 100_000_000  # k8s/base allows 64 Mi
 
@@ -32,30 +33,28 @@ def stopped(name: str) -> Iterator[None]:
 @contextmanager
 def scaled_away(namespace: str, deployment: str) -> Iterator[None]:
     """Its pods are gone during the block, and back after it."""
-    found = _kubectl("-n", namespace, "get", "deployment", deployment, "-o", "jsonpath={.spec.replicas}")
-    if found.returncode:
+    words = ["deployment", deployment, "--ignore-not-found", "-o", "jsonpath={.spec.replicas}"]
+    replicas = kubectl("-n", namespace, "get", *words)
+    if not replicas:
         pytest.skip(f"this cluster has no Deployment {deployment} in {namespace}")
     _scale(namespace, deployment, 0)
     try:
         yield
     finally:
-        _scale(namespace, deployment, int(found.stdout))
-        _kubectl(
-            "-n", namespace, "rollout", "status", f"deployment/{deployment}", "--timeout=60s", check=True
-        )
+        _scale(namespace, deployment, int(replicas))
+        kubectl("-n", namespace, "rollout", "status", f"deployment/{deployment}", "--timeout=60s")
 
 
 def kill_pods(namespace: str, labels: str) -> None:
     """At once, as a node that fails takes them."""
-    _kubectl("-n", namespace, "delete", "pods", "-l", labels, "--grace-period=0", "--force", check=True)
+    kubectl("-n", namespace, "delete", "pods", "-l", labels, "--grace-period=0", "--force")
 
 
 def fill_disk(namespace: str, labels: str, folder: str) -> None:
     """More in `folder` of each pod than it may hold."""
-    found = _kubectl("-n", namespace, "get", "pods", "-l", labels, "-o", "name", check=True)
-    for pod in found.stdout.split():
+    for pod in kubectl("-n", namespace, "get", "pods", "-l", labels, "-o", "name").split():
         write = f"open('{folder}/filled', 'wb').write(bytes({FILLED_BYTES}))"
-        _kubectl("-n", namespace, "exec", pod, "-c", "server", "--", "python", "-c", write, check=True)
+        kubectl("-n", namespace, "exec", pod, "-c", "server", "--", "python", "-c", write)
 
 
 def _pid(name: str) -> int:
@@ -66,14 +65,8 @@ def _pid(name: str) -> int:
 
 
 def _scale(namespace: str, deployment: str, replicas: int) -> None:
-    _kubectl("-n", namespace, "scale", f"deployment/{deployment}", f"--replicas={replicas}", check=True)
+    kubectl("-n", namespace, "scale", f"deployment/{deployment}", f"--replicas={replicas}")
     deadline = time.monotonic() + 30
-    while replicas == 0 and _kubectl("-n", namespace, "get", "pods", "-o", "name", check=True).stdout.count(
-        deployment
-    ):
+    while replicas == 0 and deployment in kubectl("-n", namespace, "get", "pods", "-o", "name"):
         assert time.monotonic() < deadline
         time.sleep(0.2)
-
-
-def _kubectl(*words: str, check: bool = False) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["kubectl", *words], capture_output=True, text=True, check=check)

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -24,10 +23,11 @@ import yaml
 from coalmine.cluster.client import Cluster
 from coalmine.cluster.kinds import POD
 from tests.cluster.accounts import kubeconfig
+from tests.cluster.file_server import serving_files
 from tests.cluster.front_doors import front_door
 from tests.cluster.git_server import serving_git
 from tests.cluster.image import REFERENCE
-from tests.ports import reserved_port
+from tests.cluster.kubectl import kubectl
 from tests.scenarios.lending import LOANS, MODEL_YAML
 from tests.scenarios.users import Users, asking
 from tests.scenarios.workplace import MODEL, Workplace, copied
@@ -47,6 +47,16 @@ CANARY = """rollout:
   gates:
     - {gate: errors, margin: 0.1}
     - {gate: latency, margin: 0.4, worst_ratio: 3, worst_difference: 0.3}
+"""
+
+# Long enough for something to die within, and for whoever comes next to see the rest of it.
+LONG_BAKE = """rollout:
+  stages: [30, 60]
+  bake_s: 20
+  poll_s: 2
+  no_data_budget_s: 120
+  gates:
+    - {gate: errors, margin: 0.1}
 """
 
 # Small nodes take several shops at once.
@@ -106,6 +116,13 @@ class Shop:
             if delivery.poll() is None:
                 delivery.kill()
                 delivery.communicate()
+
+    def pushed_stable(self) -> str:
+        """The version that serves, as the remote's branch has it."""
+        self.work.git("fetch", "-q")
+        text = self.work.git("show", f"origin/main:k8s/environments/{ENVIRONMENT}/{MODEL}/slots.yaml")
+        content = yaml.safe_load(text)
+        return str(content["releases"][content["stable"]]["version"])
 
     def pods(self) -> dict[str, str]:
         """The uid of each pod to the version that it serves."""
@@ -172,7 +189,7 @@ def opened(released: Path, folder: Path, cluster: Cluster, router: str) -> Itera
     host, name = reachable_host(cluster), f"{cluster.namespace}.example.com"
     work = copied(released, folder / "work")
     remotes = work.top / ".coalmine/remotes"
-    with serving_git(remotes, host) as git, _serving_files(remotes / "dvc", host) as dvc:
+    with serving_git(remotes, host) as git, serving_files(remotes / "dvc", host) as dvc:
         work.git("remote", "set-url", "origin", f"{git}/git.git")
         words = ["--router", router, "--reconciler", "flux", "--namespace", cluster.namespace]
         words += ["--host", name, "--gateway", "users", "--prometheus-url", PROMETHEUS_URL]
@@ -204,7 +221,7 @@ def _edit(work: Workplace, dvc: str) -> None:
         own.write_text(re.sub(r"requests: .*", "requests: {cpu: 20m, memory: 128Mi}", text), encoding="utf-8")
 
 
-def change(path: Path, by: Callable[[dict], object]) -> None:  # type: ignore[type-arg]
+def change(path: Path, by: Callable[[dict[str, Any]], object]) -> None:
     """The content of a YAML file, as a person edits it."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     by(content)
@@ -218,22 +235,5 @@ def _have_flux_bring_it(work: Workplace, url: str) -> None:
     for each in flux[:2]:
         each["spec"]["interval"] = "10s"
     flux[0]["spec"]["url"] = url
-    _kubectl("apply", "-k", str(place / "access"))
-    _kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(flux))
-
-
-def _kubectl(*words: str, stdin: str = "") -> None:
-    subprocess.run(["kubectl", *words], input=stdin, text=True, check=True, capture_output=True)
-
-
-@contextmanager
-def _serving_files(folder: Path, host: str) -> Iterator[str]:
-    """`folder` over HTTP at `host`; its URL."""
-    port = reserved_port()
-    command = [sys.executable, "-m", "http.server", str(port), "--bind", host, "--directory", str(folder)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield f"http://{host}:{port}"
-    finally:
-        server.kill()
-        server.wait()
+    kubectl("apply", "-k", str(place / "access"))
+    kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(flux))

@@ -18,14 +18,13 @@ from coalmine.cluster.kinds import GIT_REPOSITORY, KUSTOMIZATION, Kind
 from tests.cluster.accounts import ROLE
 from tests.cluster.routed import eventually
 from tests.cluster.shop import ENVIRONMENT, KUSTOMIZATION_NAME, Shop, opened
-from tests.scenarios.conftest import released  # noqa: F401
 from tests.scenarios.workplace import MODEL
 
 Json = dict[str, Any]
 
 
 @pytest.fixture
-def shop(released: Path, tmp_path: Path, cluster: Cluster) -> Iterator[Shop]:  # noqa: F811
+def shop(released: Path, tmp_path: Path, cluster: Cluster) -> Iterator[Shop]:
     with opened(released, tmp_path, cluster, "gateway_api") as shop:
         shop.deliver("1.0.0")
         yield shop

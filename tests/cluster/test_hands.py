@@ -18,6 +18,7 @@ from coalmine.rollout.ports import TrafficSplit
 from coalmine.routers import hands
 from coalmine.slots import Slot
 from coalmine.wiring import TECHNOLOGIES
+from tests.cluster.kubectl import kubectl
 from tests.cluster.shop import KUSTOMIZATION_NAME, ROLLED_BACK, Shop
 from tests.scenarios.users import Users
 from tests.scenarios.workplace import MODEL
@@ -62,7 +63,13 @@ def test_whoever_moves_the_weights_again_is_named_and_not_fought(shop: Shop) -> 
         move(shop, 60)
         shop.await_told("was moved by kubectl-edit again after it was set back")
         assert split_of(shop) == TrafficSplit.canary(Slot.GREEN, 60)
-        kubectl(shop, "annotate", f"{route_kind(shop).full_name}/{ROUTE}", f"{hands.RESTORED_AFTER}-")
+        kubectl(
+            "-n",
+            shop.cluster.namespace,
+            "annotate",
+            f"{route_kind(shop).full_name}/{ROUTE}",
+            f"{hands.RESTORED_AFTER}-",
+        )
         shop.await_told("Paused.", times=3)
         shop.run("resume")
         assert shop.work.ended(delivery).status == 0
@@ -91,7 +98,7 @@ def test_a_candidate_that_is_scaled_to_nothing_by_hand_is_rolled_back(shop: Shop
     shop.plan(ONE_STAGE)
     with shop.users() as users, shop.delivering("1.1.0") as delivery:
         users.await_version("1.1.0")
-        kubectl(shop, "scale", f"deployment/{MODEL}-green", "--replicas=0")
+        kubectl("-n", shop.cluster.namespace, "scale", f"deployment/{MODEL}-green", "--replicas=0")
         ended = shop.work.ended(delivery)
         shop.told(users)
     assert ended.status == ROLLED_BACK
@@ -104,7 +111,7 @@ def test_a_candidate_that_is_scaled_up_by_hand_goes_on(shop: Shop) -> None:
     shop.plan(ONE_STAGE)
     with shop.users() as users, shop.delivering("1.1.0") as delivery:
         users.await_version("1.1.0")
-        kubectl(shop, "scale", f"deployment/{MODEL}-green", "--replicas=2")
+        kubectl("-n", shop.cluster.namespace, "scale", f"deployment/{MODEL}-green", "--replicas=2")
         assert shop.work.ended(delivery).status == 0
         shop.told(users)
     assert not users.failures
@@ -174,12 +181,15 @@ def move(shop: Shop, weight: int) -> None:
     route = shop.cluster.get(route_kind(shop), ROUTE)
     assert route is not None
     moved: Json = TECHNOLOGIES[shop.router].with_split(route, MODEL, TrafficSplit.canary(Slot.GREEN, weight))
-    kubectl(shop, "replace", "--field-manager=kubectl-edit", "-f", "-", stdin=json.dumps(moved))
-
-
-def kubectl(shop: Shop, *words: str, stdin: str = "") -> None:
-    command = ["kubectl", "-n", shop.cluster.namespace, *words]
-    subprocess.run(command, input=stdin, text=True, check=True, capture_output=True)
+    kubectl(
+        "-n",
+        shop.cluster.namespace,
+        "replace",
+        "--field-manager=kubectl-edit",
+        "-f",
+        "-",
+        stdin=json.dumps(moved),
+    )
 
 
 def lose_everything(shop: Shop) -> None:

@@ -9,18 +9,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
 from coalmine.cluster.client import Cluster
 from coalmine.cluster.kinds import KUSTOMIZATION
 from coalmine.errors import Unsupported
+from tests.cluster.file_server import serving_files
 from tests.cluster.front_doors import gateway_address
 from tests.cluster.git_server import serving_git
 from tests.cluster.image import REFERENCE
@@ -106,21 +102,3 @@ def run(lines: str, given: dict[str, str], folder: Path) -> str:
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
-
-
-@contextmanager
-def serving_files(folder: Path, host: str) -> Iterator[str]:
-    handler = partial(_Quiet, directory=str(folder))
-    with ThreadingHTTPServer((host, 0), handler) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield f"http://{host}:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        """Nobody reads it."""

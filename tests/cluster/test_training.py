@@ -15,10 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import httpx
@@ -26,10 +23,12 @@ import pytest
 import yaml
 
 from coalmine.cluster.client import Cluster
+from tests.cluster.file_server import serving_files
 from tests.cluster.forwarding import forwarded
 from tests.cluster.image import PIPELINES_REFERENCE
+from tests.cluster.kubectl import kubectl
 from tests.cluster.routed import eventually
-from tests.cluster.shop import ENVIRONMENT, PROMETHEUS_URL, Shop, change, opened, reachable_host
+from tests.cluster.shop import ENVIRONMENT, LONG_BAKE, PROMETHEUS_URL, Shop, change, opened, reachable_host
 from tests.ports import reserved_port
 from tests.scenarios.lending import LINEAR, MODEL_YAML, TREES
 from tests.scenarios.workplace import MODEL
@@ -37,14 +36,6 @@ from tests.scenarios.workplace import MODEL
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
 
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
-PLAN = """rollout:
-  stages: [30, 60]
-  bake_s: 20
-  poll_s: 2
-  no_data_budget_s: 120
-  gates:
-    - {gate: errors, margin: 0.1}
-"""
 
 
 @dataclass(frozen=True)
@@ -89,12 +80,6 @@ class Office:
         pods: list[dict[str, Any]] = json.loads(kubectl("-n", self.namespace, *words))["items"]
         return pods
 
-    def pushed_stable(self) -> str:
-        self.shop.work.git("fetch", "-q")
-        text = self.pushed(f"k8s/environments/{ENVIRONMENT}/{MODEL}/slots.yaml")
-        content = yaml.safe_load(text)
-        return str(content["releases"][content["stable"]]["version"])
-
     def pushed(self, path: str) -> str:
         return self.shop.work.git("show", f"origin/main:{path}")
 
@@ -111,11 +96,11 @@ def office(released: Path, tmp_path: Path, cluster: Cluster) -> Iterator[Office]
     with (
         opened(released, tmp_path, cluster, "gateway_api") as shop,
         forwarded(PROMETHEUS_URL, host) as prometheus,
-        serving_data(shop.work.top / ".coalmine/remotes/dvc", host) as dvc,
+        serving_files(shop.work.top / ".coalmine/remotes/dvc", host) as dvc,
         serving_prefect(tmp_path / "prefect", host) as prefect,
     ):
         shop.deliver("1.0.0")
-        shop.plan(PLAN)
+        shop.plan(LONG_BAKE)
         shop.work.edit(MODEL_YAML, LINEAR, TREES.replace("10", "12"))
         shop.work.edit(MODEL_YAML, "split:\n  rows: complete #", "split: #")
         shop.work.dvc("remote", "add", "--default", "--force", "shared", dvc)
@@ -161,12 +146,6 @@ def edit(shop: Shop, dvc: str, prometheus: str) -> None:
     )
 
 
-def kubectl(*words: str) -> str:
-    done = subprocess.run(["kubectl", *words], text=True, check=False, capture_output=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @contextmanager
 def serving_prefect(home: Path, host: str) -> Iterator[str]:
     """A server of Prefect at `host`; its URL."""
@@ -195,48 +174,13 @@ def serving_prefect(home: Path, host: str) -> Iterator[str]:
         server.wait(30)
 
 
-@contextmanager
-def serving_data(folder: Path, host: str) -> Iterator[str]:
-    """`folder` over HTTP, to read and to write; its URL."""
-    with ThreadingHTTPServer((host, 0), partial(_Data, directory=str(folder))) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield f"http://{host}:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-class _Data(SimpleHTTPRequestHandler):
-    def do_POST(self) -> None:
-        path = Path(self.translate_path(self.path))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"".join(self._body()))
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nobody reads it."""
-
-    def _body(self) -> Iterator[bytes]:
-        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            yield self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            return
-        while size := int(self.rfile.readline().split(b";")[0], 16):
-            yield self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-
-
 def test_a_run_in_the_work_pool_ends_in_a_promoted_model(office: Office) -> None:
     with office.shop.users() as users:
         run = office.ask("retrain-and-deliver/retrain-and-deliver", model=MODEL, asked_by="Ada")
         ended = office.await_end(run, 420)
     print("\n".join(office.log(run)))
     assert ended["name"] == "Promoted", ended
-    assert office.pushed_stable() == "1.3.0"
+    assert office.shop.pushed_stable() == "1.3.0"
     assert not users.failures
     manifest = yaml.safe_load(office.pushed(f"models/{MODEL}/manifest.yaml"))
     assert manifest["trigger"] == {"kind": "person", "who": "Ada", "proof": "claimed", "run": run}
@@ -257,7 +201,7 @@ def test_a_pod_that_is_killed_amid_its_rollout_leaves_it_to_the_runner(office: O
             killed_s = time.monotonic()
             assert office.await_end(run, 120)["name"] == "Crashed"
             print(f"the run has crashed {time.monotonic() - killed_s:.1f} s after its pod was killed")
-            eventually(lambda: office.pushed_stable() == "1.3.0", "1.3.0 is promoted", 150)
+            eventually(lambda: office.shop.pushed_stable() == "1.3.0", "1.3.0 is promoted", 150)
             print(f"1.3.0 is promoted {time.monotonic() - killed_s:.1f} s after it")
         assert not users.failures
     finally:

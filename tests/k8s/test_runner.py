@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from typer.core import TyperGroup
 
 from coalmine.audit.runner_lock import LeaseRunnerLock
 from coalmine.cli import app
@@ -56,7 +57,7 @@ def test_it_asks_for_the_accounts_token_and_no_other_right(deployment: Json) -> 
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         }
-        assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/work", "/tmp"]
+        assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/srv", "/tmp"]
 
 
 def test_it_is_alone_and_has_the_time_that_its_end_takes(deployment: Json) -> None:
@@ -73,15 +74,19 @@ def test_it_is_alone_and_has_the_time_that_its_end_takes(deployment: Json) -> No
 def test_each_command_understands_its_arguments(environment: Repository, deployment: Json) -> None:
     settings = yaml.safe_load((environment.folder / "settings.yaml").read_text())["data"]
     group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
     parsed = []
     for container in containers(deployment):
         program, verb = container["command"]
         assert program == "coalmine"
         words = [re.sub(r"\$\((\w+)\)", lambda found: settings[found[1]], each) for each in container["args"]]
-        command = group.commands[verb]  # type: ignore[attr-defined]
-        parsed.append(command.make_context(verb, words).params)
+        parsed.append(group.commands[verb].make_context(verb, words).params)
     clone, runner = parsed
-    assert (clone["url"], clone["branch"], clone["into"]) == (REMOTES.git, REMOTES.branch, Path("/work/code"))
+    assert (clone["url"], clone["branch"], clone["into"]) == (
+        REMOTES.git,
+        REMOTES.branch,
+        Path("/srv/repository"),
+    )
     assert runner["environment"] == ENVIRONMENT
     (_, container) = containers(deployment)
     assert container["workingDir"] == str(clone["into"])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from typer.core import TyperGroup
 
 from coalmine.cli import app
 from coalmine.scaffold.training import Wanted, new_training
@@ -87,10 +88,11 @@ def test_its_clone_understands_its_arguments(training: Training) -> None:
     (of_a_run, _) = job["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]["initContainers"]
     assert (of_a_run["command"], of_a_run["args"]) == (init["command"], init["args"])
     words = [re.sub(r"\$\((\w+)\)", lambda found: settings[found[1]], each) for each in init["args"]]
-    command = typer.main.get_command(app).commands[init["command"][1]]  # type: ignore[attr-defined]
-    params = command.make_context("clone", words).params
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    params = group.commands[init["command"][1]].make_context("clone", words).params
     assert (params["url"], params["branch"]) == (REMOTES.git, REMOTES.branch)
-    assert params["into"] == Path("/work/code")
+    assert params["into"] == Path("/srv/repository")
 
 
 def test_the_accounts_have_their_rights_and_no_others(training: Training) -> None:

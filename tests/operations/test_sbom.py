@@ -57,7 +57,7 @@ def root(tmp_path: Path) -> Path:
         ),
         "usr/lib/pip-23.0.1.dist-info/METADATA": metadata("pip", "23.0.1"),
         "usr/lib/broken-1.dist-info/RECORD": "",
-        "proc/1/root/ghost-1.dist-info/METADATA": metadata("ghost", "1"),
+        "proc/1/cwd/ghost-1.dist-info/METADATA": metadata("ghost", "1"),
     }
     for path, text in files.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)

@@ -13,8 +13,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -22,6 +21,7 @@ from kubernetes import client
 
 from coalmine.cluster.client import Cluster
 from coalmine.cluster.kinds import Kind
+from tests.loopback import body_of, serving
 
 Json = dict[str, Any]
 
@@ -168,15 +168,9 @@ def path_of(kind: Kind, name: str, namespace: str = NAMESPACE) -> str:
 def api_server() -> Iterator[ApiServer]:
     served = ApiServer()
     handler = type("Handler", (_Handler,), {"served": served})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with serving(handler) as server:
         served.port = server.server_port
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield served
-        finally:
-            server.shutdown()
-            thread.join()
+        yield served
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -185,8 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = -1  # head and body in one packet
 
     def do_GET(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        body = json.loads(self.rfile.read(length) or b"{}")
+        body = json.loads(body_of(self) or b"{}")
         status, said = self.served.answer(self.command, self.path, body, self.headers.get("Content-Type", ""))
         content = json.dumps(said).encode()
         self.send_response(status)
@@ -195,9 +188,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     do_PATCH = do_DELETE = do_POST = do_GET  # noqa: N815 (as http.server finds them)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nobody reads it."""
 
 
 def _stored(live: Json | None, wanted: Json) -> Json:

@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Thread
+from http.server import BaseHTTPRequestHandler
+from threading import Event
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,6 +17,7 @@ from kubernetes import client
 from coalmine.cluster import kinds
 from coalmine.cluster.client import Cluster, ClusterRefuses, Stale
 from coalmine.cluster.kinds import Kind
+from tests.loopback import body_of, serving
 from tests.simulators.api_server import StateClient, StateServer
 
 Json = dict[str, Any]
@@ -61,17 +62,13 @@ class HttpApi:
 def http_api(state: StateServer | None = None) -> Iterator[HttpApi]:
     served = HttpApi(state or StateServer())
     handler = type("Handler", (_Handler,), {"served": served})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with serving(handler) as server:
         server.daemon_threads = True
         served.port = server.server_port
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
         try:
             yield served
         finally:
             served.away.set()
-            server.shutdown()
-            thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -80,8 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = -1  # head and body in one packet
 
     def do_GET(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        body = json.loads(self.rfile.read(length) or b"{}")
+        body = json.loads(body_of(self) or b"{}")
         if self.served.away.is_set():
             self.close_connection = True
             return
@@ -167,9 +163,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nobody reads it."""
 
 
 def _listed(body: Json) -> Json:
