@@ -92,20 +92,23 @@ def _files(wanted: Wanted, kubernetes: KubernetesSettings, remotes: Remotes) -> 
             "training-access-trainer.yaml",
             namespace=place,
             models=models,
-            bindings="".join(_binding(role, place, models) for role in _roles(kubernetes)),
+            bindings="".join(_binding(place, role, where) for role, where in _roles(kubernetes)),
         ),
     }
 
 
-def _roles(kubernetes: KubernetesSettings) -> list[str]:
-    """Without Flux, whoever delivers applies what Git has."""
-    parties = ["runner"] if kubernetes.flux is not None else ["runner", "reconciler"]
-    return [f"coalmine-{party}{part}" for party in parties for part in ("", "-route")]
+def _roles(kubernetes: KubernetesSettings) -> list[tuple[str, str]]:
+    """With the namespace of each. Whoever delivers asks Flux to look; without Flux, applies what Git has."""
+    models, flux = kubernetes.namespace, kubernetes.flux
+    of_runner = [("coalmine-runner", models), ("coalmine-runner-route", models)]
+    if flux is not None:
+        return [*of_runner, (f"{flux.kustomization}-ask", flux.namespace)]
+    return [*of_runner, ("coalmine-reconciler", models), ("coalmine-reconciler-route", models)]
 
 
-def _binding(role: str, namespace: str, models: str) -> str:
-    name = role.replace("coalmine-", "coalmine-trainer-as-", 1)
-    return fill("training-access-binding.yaml", name=name, role=role, namespace=namespace, models=models)
+def _binding(namespace: str, role: str, where: str) -> str:
+    name = f"coalmine-trainer-as-{role.removeprefix('coalmine-')}"
+    return fill("training-access-binding.yaml", name=name, role=role, namespace=namespace, where=where)
 
 
 def _next(kubernetes: KubernetesSettings) -> list[str]:

@@ -119,7 +119,11 @@ def test_the_trainer_is_bound_to_roles_that_the_environment_has(training: Traini
         for each in training.build("k8s/training/access")
         if each["kind"] == "RoleBinding" and each["subjects"][0]["name"] == "coalmine-trainer"
     ]
-    access = training.build(f"k8s/environments/{ENVIRONMENT}/access")
+    place = f"k8s/environments/{ENVIRONMENT}"
+    access = training.build(f"{place}/access")
+    flux = training.top / place / "flux.yaml"
+    if flux.exists():
+        access += yaml.safe_load_all(flux.read_text(encoding="utf-8"))
     as_runner = {
         each["roleRef"]["name"]
         for each in access
