@@ -18,11 +18,11 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from coalmine.audit import journal
-from coalmine.audit.rollouts import Rollouts
 from coalmine.audit.situation import next_steps, standing
 from coalmine.audit.story import Course, Story, Tally, read_story
 from coalmine.errors import Unavailable
+from coalmine.journals import journal
+from coalmine.journals.rollouts import Rollouts
 from coalmine.rollout.gates import GateReading, Verdict
 from coalmine.rollout.gates.combine import LAST_PROMOTE_E, PROMOTE_E, ROLL_BACK_E
 from coalmine.statistics.intervals import confidence_sequence

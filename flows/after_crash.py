@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.utilities.callables import get_parameter_defaults
 
-from coalmine.audit import journal
+from coalmine.journals import journal
 from coalmine.operations.environments import open_environment
 from coalmine.operations.workspace import Workspace
 

@@ -18,10 +18,10 @@ from prefect import get_run_logger, runtime
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 
-from coalmine.audit import journal
 from coalmine.audit.report import sentence
 from coalmine.audit.story import Story, Tally, read_story
 from coalmine.errors import Unavailable
+from coalmine.journals import journal
 from coalmine.operations.environments import open_environment
 from coalmine.operations.serving_environment import ServingEnvironment
 from coalmine.operations.workspace import Workspace

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from coalmine.audit.rollouts import LocalRollouts
 from coalmine.audit.story import Story, read_story, tell
+from coalmine.journals.rollouts import LocalRollouts
 from coalmine.rollout.events import EventKind
 from coalmine.slots import Slot
 from coalmine.terminal import rollout_panel, watching
-from tests.audit.fake_rollouts import FakeRollout, write_rollout
 from tests.audit.simulated_rollouts import EVERYTHING, simulate
+from tests.journals.fake_rollouts import FakeRollout, write_rollout
 from tests.simulators.world import ArmBehaviour, World
 
 

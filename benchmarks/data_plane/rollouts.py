@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.data_plane.servers import Server, command
-from coalmine.audit import journal
-from coalmine.audit.about import About, rollout_id
-from coalmine.audit.journal import FileJournal
 from coalmine.durable import append_line
+from coalmine.journals import journal
+from coalmine.journals.about import About, rollout_id
+from coalmine.journals.journal import FileJournal
 from coalmine.local.port_book import is_free
 from coalmine.local.stack import LocalStack
 from coalmine.manifest import Trigger

@@ -50,10 +50,10 @@ from benchmarks.gates.outcome import Ended
 from benchmarks.gates.traffic import Traffic
 from benchmarks.gates.worlds import Slowdown, World
 from benchmarks.table import Figure, report
-from coalmine.audit import journal
-from coalmine.audit.journal import EVENTS, FileJournal
 from coalmine.durable import read_lines
 from coalmine.errors import MachineUnready
+from coalmine.journals import journal
+from coalmine.journals.journal import EVENTS, FileJournal
 from coalmine.rollout.events import EventKind
 from coalmine.rollout.fleet import Fleet, FleetClock
 from coalmine.rollout.plan import Plan

@@ -18,11 +18,11 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from coalmine.audit.journal import TICKS
-from coalmine.audit.polls import PollRecord, poll_from_json
 from coalmine.audit.story import StageStory, Story, Tally
 from coalmine.durable import read_lines
 from coalmine.errors import IntegrityError
+from coalmine.journals.journal import TICKS
+from coalmine.journals.polls import PollRecord, poll_from_json
 from coalmine.manifest import Trigger
 from coalmine.rollout.ticks import Tick, tick_from_json
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import assert_never
 
 from coalmine.audit.closing import record_folder, unpack_polls
-from coalmine.audit.polls import PollRecord
+from coalmine.journals.polls import PollRecord
 from coalmine.rollout.evidence import Arm
 from coalmine.rollout_spec import (
     AgreementSpec,

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from coalmine.audit.attribution import to_trailer
 from coalmine.audit.closing import Ending, dump_record, pack_ticks, record_folder, to_record
-from coalmine.audit.journal import PLAN
 from coalmine.audit.story import Story, read_story
 from coalmine.durable import replace_bytes
 from coalmine.errors import Conflict, RemoteUnavailable
+from coalmine.journals.journal import PLAN
 from coalmine.registry.commits import Change, Tag, catch_up, publish
 from coalmine.registry.repository import Commit, Repository
 from coalmine.registry.tags import assignment_tag, assignments

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from coalmine.audit.closing import parse_record, record_folder, unpack_lines
-from coalmine.audit.journal import PLAN, TICKS, has_ended, parse_plan, read_about, read_events, read_plan
 from coalmine.audit.record import closing_commit
 from coalmine.durable import read_lines
 from coalmine.errors import InputError, NotFound
+from coalmine.journals.journal import PLAN, TICKS, has_ended, parse_plan, read_about, read_events, read_plan
 from coalmine.registry.repository import Commit, Repository
 from coalmine.rollout.events import Event
 from coalmine.rollout.plan import Plan

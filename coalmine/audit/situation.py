@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
 
-from coalmine.audit.about import About
+from coalmine.journals.about import About
 from coalmine.rollout.events import Event, EventKind
 
 

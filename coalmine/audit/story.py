@@ -12,9 +12,9 @@ from enum import StrEnum
 from itertools import zip_longest
 from pathlib import Path
 
-from coalmine.audit.about import About
-from coalmine.audit.journal import read_about, read_events, read_plan, read_polls
-from coalmine.audit.polls import PollRecord
+from coalmine.journals.about import About
+from coalmine.journals.journal import read_about, read_events, read_plan, read_polls
+from coalmine.journals.polls import PollRecord
 from coalmine.rollout.events import Event, EventKind
 from coalmine.rollout.evidence import ArmCounts
 from coalmine.rollout.gates import GateReading

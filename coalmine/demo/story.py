@@ -22,10 +22,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from coalmine.audit import journal
-from coalmine.audit.rollouts import LocalRollouts
 from coalmine.demo.traffic import Scores, read_scores
 from coalmine.errors import CoalmineError, InputError
+from coalmine.journals import journal
+from coalmine.journals.rollouts import LocalRollouts
 from coalmine.operations import platform
 from coalmine.operations.audit import audit, print_audit
 from coalmine.operations.ingest import ingest

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from coalmine.audit.about import About
 from coalmine.audit.situation import HOLD_ENDS, NextStep, Situation, next_steps
+from coalmine.journals.about import About
 from coalmine.rollout.events import Event, EventKind
 
 HELD_FOR_S = 60.0

@@ -18,11 +18,11 @@ from typing import Any
 
 import httpx
 
-from coalmine.audit.journal import read_about, read_events
-from coalmine.audit.lines import Lines
 from coalmine.audit.report import PAGE
-from coalmine.audit.rollouts import Rollouts
 from coalmine.errors import CoalmineError, InputError, Unavailable
+from coalmine.journals.journal import read_about, read_events
+from coalmine.journals.lines import Lines
+from coalmine.journals.rollouts import Rollouts
 from coalmine.notifications.formats import payload
 from coalmine.notifications.hooks import Hook
 from coalmine.notifications.notices import Notice, due

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
-from coalmine.audit.lines import Lines
+from coalmine.journals.lines import Lines
 from coalmine.notifications.hooks import Hook
 from coalmine.notifications.notices import Notice
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 
-from coalmine.audit.cluster_rollouts import ClusterRollouts
-from coalmine.audit.rollouts import Rollouts
 from coalmine.cluster.client import Cluster
 from coalmine.cluster.watched import WatchedCluster
 from coalmine.errors import CoalmineError, InputError, NotFound
+from coalmine.journals.cluster_rollouts import ClusterRollouts
+from coalmine.journals.rollouts import Rollouts
 from coalmine.manifest import manifest_path
 from coalmine.operations.champion import Release
 from coalmine.operations.serving_environment import ServingEnvironment, slot_release

@@ -13,8 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from coalmine.audit import journal
-from coalmine.audit.about import About, rollout_id
 from coalmine.audit.attribution import to_trailer
 from coalmine.audit.earlier import dispersions
 from coalmine.durable import replace_text
@@ -26,6 +24,8 @@ from coalmine.errors import (
     RemoteUnavailable,
     RepositoryUnready,
 )
+from coalmine.journals import journal
+from coalmine.journals.about import About, rollout_id
 from coalmine.manifest import Trigger
 from coalmine.notifications.notifier import notifying
 from coalmine.operations.champion import Release, newest, release, turned_away

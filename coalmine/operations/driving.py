@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from coalmine import errors
-from coalmine.audit.rollouts import Rollouts
-from coalmine.audit.runner_lock import RunnerLock
 from coalmine.errors import AlreadyRunning, CoalmineError, Unavailable
+from coalmine.journals.rollouts import Rollouts
+from coalmine.journals.runner_lock import RunnerLock
 from coalmine.rollout.runner import Ports
 from coalmine.rollout.state import RolloutState
 

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from coalmine.audit.rollouts import LocalRollouts, Rollouts
 from coalmine.errors import Unsupported
+from coalmine.journals.rollouts import LocalRollouts, Rollouts
 from coalmine.local.stack import LocalStack
 from coalmine.operations.champion import Release
 from coalmine.operations.serving_environment import ServingEnvironment, slot_release

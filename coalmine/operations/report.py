@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from coalmine.audit import journal
 from coalmine.audit.record import closing_commit
 from coalmine.audit.report import Commits, write_report
 from coalmine.errors import NotFound
+from coalmine.journals import journal
 from coalmine.operations.champion import release
 from coalmine.operations.environments import open_environment
 from coalmine.operations.workspace import Workspace

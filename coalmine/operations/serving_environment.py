@@ -9,10 +9,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from coalmine.audit.about import About
-from coalmine.audit.rollouts import Rollouts
 from coalmine.checks.webhook import AskedAbout
 from coalmine.errors import NotFound
+from coalmine.journals.about import About
+from coalmine.journals.rollouts import Rollouts
 from coalmine.operations.champion import Release
 from coalmine.operations.workspace import Workspace
 from coalmine.registry.images import Image

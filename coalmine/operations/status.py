@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from coalmine.audit import journal
 from coalmine.audit.situation import NextStep, Situation, next_steps, standing
 from coalmine.errors import Conflict, Unavailable
+from coalmine.journals import journal
 from coalmine.notifications.sent import undelivered
 from coalmine.operations.environments import open_environment
 from coalmine.operations.serving_environment import ServingEnvironment

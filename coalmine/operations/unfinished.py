@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from coalmine.audit import journal
 from coalmine.audit.record import closing_commit
 from coalmine.errors import CoalmineError, Unavailable
+from coalmine.journals import journal
 from coalmine.operations.serving_environment import ServingEnvironment
 from coalmine.operations.workspace import Workspace
 from coalmine.slots import Slots

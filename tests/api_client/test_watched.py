@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from coalmine.audit.shared_lines import SharedLines
 from coalmine.cluster import mirror
 from coalmine.cluster.client import ClusterUnavailable, Stale
 from coalmine.cluster.kinds import CONFIG_MAP, DEPLOYMENT, HTTP_ROUTE, LEASE, POD
 from coalmine.cluster.watched import WatchedCluster
+from coalmine.journals.shared_lines import SharedLines
 from coalmine.reconcilers.deployed import Deployed
 from coalmine.rollout.ports import SlotHealth, TrafficSplit
 from coalmine.routers.cluster_route import ClusterRouter

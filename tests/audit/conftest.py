@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coalmine.audit import cluster_store
 from coalmine.audit.attribution import to_trailer
-from coalmine.audit.journal import FileJournal, begin
 from coalmine.audit.record import GitRecord
 from coalmine.manifest import Trigger, dump_manifest, manifest_path
 from coalmine.registry.commits import Change, Tag, publish
@@ -19,8 +17,7 @@ from coalmine.registry.repository import Repository
 from coalmine.registry.tags import release_tag
 from coalmine.settings import GitSettings
 from coalmine.slots import SlotRelease, Slots, dump_slots, parse_slots, slots_path
-from tests.audit.cluster_place import FAKE, Place
-from tests.audit.fake_rollouts import STARTED_AT_S, FakeRollout, make_manifest, write_rollout
+from tests.journals.fake_rollouts import STARTED_AT_S, FakeRollout, make_manifest, write_rollout
 
 MODEL, ENVIRONMENT = "flight-delay", "local"
 SLOTS = slots_path(ENVIRONMENT, MODEL)
@@ -34,26 +31,6 @@ BAD = FakeRollout(
     who="Sam",
     started_at_s=STARTED_AT_S + 7200,
 )
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> FileJournal:
-    return FileJournal(begin(tmp_path, FakeRollout().about))
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """A cluster that nobody has used, on which nobody waits for long."""
-    monkeypatch.setattr(cluster_store, "TRIED_FOR_S", 0.1)
-    monkeypatch.setattr(cluster_store, "TRY_AGAIN_S", 0.02)
-    return Place(tmp_path)
-
-
-@pytest.fixture
-def published(place: Place) -> Place:
-    """A cluster on which a rollout is about to begin."""
-    place.machine().publish(FAKE)
-    return place
 
 
 @dataclass

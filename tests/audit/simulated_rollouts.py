@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from coalmine.audit.journal import FileJournal, begin, keep_plan
+from coalmine.journals.journal import FileJournal, begin, keep_plan
 from coalmine.rollout.plan import Plan
 from coalmine.rollout.ports import Ask, Request, TrafficSplit
 from coalmine.rollout.runner import run
@@ -22,7 +22,7 @@ from coalmine.rollout_spec import (
     Users,
 )
 from coalmine.slots import Slot
-from tests.audit.fake_rollouts import FakeRollout
+from tests.journals.fake_rollouts import FakeRollout
 from tests.simulators.world import SimulatedCheck, World, upgrade_slots
 
 SHORT = Rollout(stages=(5, 25, 50), bake_s=10, gates=(ErrorsSpec(margin=0.02), LatencySpec(margin=0.05)))

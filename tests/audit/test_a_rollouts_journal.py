@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from coalmine.audit.journal import FileJournal, begin, running
 from coalmine.audit.report import render
 from coalmine.audit.story import Course, read_story
+from coalmine.journals.journal import FileJournal, begin, running
 from coalmine.rollout.plan import Plan
 from coalmine.rollout.ports import Ask, Request, TrafficSplit
 from coalmine.rollout.runner import run
 from coalmine.rollout_spec import ErrorsSpec, LatencySpec, Rollout
 from coalmine.slots import Slot
-from tests.audit.fake_rollouts import FakeRollout, make_manifest
+from tests.journals.fake_rollouts import FakeRollout, make_manifest
 from tests.simulators.world import ArmBehaviour, World, upgrade_slots
 
 SPEC = Rollout(

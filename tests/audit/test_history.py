@@ -14,7 +14,7 @@ from coalmine.manifest import Trigger, manifest_path
 from coalmine.registry.repository import Repository
 from coalmine.slots import Slot
 from tests.audit.conftest import BAD, ENVIRONMENT, FIRST, GOOD, MODEL, SLOTS, World, copy_world, make_world
-from tests.audit.fake_rollouts import STARTED_AT_S
+from tests.journals.fake_rollouts import STARTED_AT_S
 
 ADA = Trigger(kind="person", who="Ada <ada@example.com>", proof="signature")
 

@@ -18,13 +18,13 @@ from coalmine.audit.closing import (
     unpack_ticks,
 )
 from coalmine.audit.history import Action, deployments, served
-from coalmine.audit.journal import read_polls
 from coalmine.audit.record import closing_commit
 from coalmine.audit.story import read_story
 from coalmine.errors import Conflict, IntegrityError, RemoteUnavailable
+from coalmine.journals.journal import read_polls
 from coalmine.slots import Slot, dump_slots
 from tests.audit.conftest import BAD, ENVIRONMENT, FIRST, GOOD, MODEL, SLOTS, World
-from tests.audit.fake_rollouts import write_rollout
+from tests.journals.fake_rollouts import write_rollout
 
 
 def test_a_promotion_swaps_the_roles_and_says_why_in_one_commit_on_the_remote(serving: World) -> None:

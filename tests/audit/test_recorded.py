@@ -14,8 +14,8 @@ from coalmine.audit.recorded import find, first_difference
 from coalmine.errors import InputError, IntegrityError, NotFound
 from coalmine.slots import Slot
 from tests.audit.conftest import GOOD, MODEL, World
-from tests.audit.fake_rollouts import FakeRollout, write_rollout
 from tests.audit.simulated_rollouts import CHOSEN_USERS, EVERYTHING, SHORT, simulate
+from tests.journals.fake_rollouts import FakeRollout, write_rollout
 from tests.simulators.world import ArmBehaviour
 from tests.simulators.world import World as Traffic
 

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from coalmine.audit.journal import FileJournal, begin
 from coalmine.audit.report import Commits, render, write_report
 from coalmine.audit.story import read_story
 from coalmine.errors import NotFound
+from coalmine.journals.journal import FileJournal, begin
 from coalmine.manifest import LookupTable
 from coalmine.rollout.events import Event, EventKind
 from coalmine.slots import Slot
 from coalmine.statistics.intervals import confidence_sequence
-from tests.audit.fake_rollouts import FakeRollout, make_manifest, write_rollout
 from tests.audit.simulated_rollouts import CHOSEN_USERS, EVERYTHING, SHORT, simulate
+from tests.journals.fake_rollouts import FakeRollout, make_manifest, write_rollout
 from tests.simulators.world import ArmBehaviour, World
 
 BAD = FakeRollout(version="2.0.0", stable_version="1.1.0", failure_rates=(0.12, 0.001), who="Sam")

@@ -4,7 +4,7 @@ import pytest
 
 from coalmine.audit.situation import Situation, next_steps, standing
 from coalmine.rollout.events import Event, EventKind
-from tests.audit.fake_rollouts import FakeRollout
+from tests.journals.fake_rollouts import FakeRollout
 
 K = EventKind
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from coalmine.audit.story import Course, Tally, exceedance, read_story
-from tests.audit.fake_rollouts import FakeRollout, write_rollout
+from tests.journals.fake_rollouts import FakeRollout, write_rollout
 
 BAD = FakeRollout(version="2.0.0", failure_rates=(0.12, 0.001))
 

@@ -16,11 +16,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from coalmine.audit.cluster_rollouts import ClusterRollouts
-from coalmine.audit.journal import has_ended, read_plan
 from coalmine.cluster.client import Cluster
 from coalmine.durable import append_line, read_lines
 from coalmine.errors import AlreadyRunning
+from coalmine.journals.cluster_rollouts import ClusterRollouts
+from coalmine.journals.journal import has_ended, read_plan
 from coalmine.registry.repository import Repository
 from coalmine.rollout.fleet import LOOK_EVERY_S
 from coalmine.rollout.ports import TrafficSplit

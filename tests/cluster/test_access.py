@@ -16,9 +16,6 @@ from typing import Any
 import pytest
 import yaml
 
-from coalmine.audit.cluster_objects import config_map, labels, rollout_name, segment_name
-from coalmine.audit.cluster_store import ClusterStore, Kept
-from coalmine.audit.shared_lines import SharedLines
 from coalmine.cluster.client import Cluster, ClusterRefuses, ClusterUnavailable
 from coalmine.cluster.kinds import (
     CONFIG_MAP,
@@ -32,6 +29,9 @@ from coalmine.cluster.kinds import (
 from coalmine.cluster.lease import Leases
 from coalmine.cluster.rights import Right, rights_of
 from coalmine.errors import CoalmineError, Unsupported
+from coalmine.journals.cluster_objects import config_map, labels, rollout_name, segment_name
+from coalmine.journals.cluster_store import ClusterStore, Kept
+from coalmine.journals.shared_lines import SharedLines
 from coalmine.reconcilers.apply import ApplyReconciler
 from coalmine.reconcilers.deployed import Deployed
 from coalmine.reconcilers.flux import FluxReconciler, Pushed

@@ -12,22 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from coalmine.audit.cluster_rollouts import ClusterRollouts
-from coalmine.audit.journal import begin, keep_plan, read_events, read_ticks
 from coalmine.cluster.client import Cluster
 from coalmine.cluster.kinds import CONFIG_MAP, LEASE
 from coalmine.cluster.lease import Terms
 from coalmine.durable import read_lines
 from coalmine.errors import AlreadyRunning
+from coalmine.journals.cluster_rollouts import ClusterRollouts
+from coalmine.journals.journal import begin, keep_plan, read_events, read_ticks
 from coalmine.registry.repository import Repository
 from coalmine.rollout.plan import Plan
 from coalmine.rollout.ports import Journal, Request
 from coalmine.rollout.replay import replay
 from coalmine.settings import GitSettings
-from tests.audit.cluster_place import told_in
-from tests.audit.fake_rollouts import FakeRollout
 from tests.cluster.state_runner import ENVIRONMENT, rollouts
 from tests.contracts.journal import JournalContract, carry_out, saved
+from tests.journals.cluster_place import told_in
+from tests.journals.fake_rollouts import FakeRollout
 from tests.rollout.stories import plan
 
 FAKE = FakeRollout(environment=ENVIRONMENT)

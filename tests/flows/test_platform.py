@@ -18,7 +18,7 @@ import psutil
 import pytest
 import yaml
 
-from coalmine.audit import journal
+from coalmine.journals import journal
 from coalmine.operations import platform
 from coalmine.operations.status import RolloutStatus, status
 from coalmine.operations.workspace import Workspace

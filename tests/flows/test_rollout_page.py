@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from coalmine.audit.about import About
-from coalmine.audit.polls import PollRecord
 from coalmine.audit.story import tell
+from coalmine.journals.about import About
+from coalmine.journals.polls import PollRecord
 from coalmine.manifest import Trigger
 from coalmine.rollout.events import Event, EventKind
 from coalmine.rollout.evidence import ArmCounts

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from coalmine.audit import cluster_store
 from coalmine.cluster.kinds import GIT_REPOSITORY, KUSTOMIZATION, POD
 from coalmine.cluster.rights import rights_of
 from coalmine.errors import TelemetryUnavailable
+from coalmine.journals import cluster_store
 from coalmine.reconcilers.apply import ApplyReconciler
 from coalmine.reconcilers.flux import FluxReconciler, Pushed
 from coalmine.rollout.events import EventKind
@@ -24,10 +24,10 @@ from coalmine.settings import FluxSettings
 from coalmine.slots import Slot
 from coalmine.telemetry.pods import ModelPods
 from coalmine.wiring import TECHNOLOGIES
-from tests.audit.cluster_place import FAKE, Place
-from tests.audit.test_cluster_rollouts import LATER
 from tests.contracts.journal import PAUSE, carry_out, saved
 from tests.contracts.reconciler import slots
+from tests.journals.cluster_place import FAKE, Place
+from tests.journals.test_cluster_rollouts import LATER
 from tests.k8s.environments import (
     NAMESPACE,
     RECONCILERS,

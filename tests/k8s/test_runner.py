@@ -11,9 +11,9 @@ import typer
 import yaml
 from typer.core import TyperGroup
 
-from coalmine.audit.runner_lock import LeaseRunnerLock
 from coalmine.cli import app
 from coalmine.cluster.lease import Terms
+from coalmine.journals.runner_lock import LeaseRunnerLock
 from coalmine.operations.doctor_cluster import _RUNNER_PODS
 from coalmine.operations.runner import ENDS_WITHIN_S
 from tests.k8s.environments import ENVIRONMENT, REMOTES, Json, Repository, builder, new_repository

@@ -11,7 +11,7 @@ import pytest
 
 from coalmine.notifications.formats import Format, payload
 from coalmine.notifications.notices import Notice, Told
-from tests.audit.fake_rollouts import FakeRollout
+from tests.journals.fake_rollouts import FakeRollout
 
 ABOUT = FakeRollout(environment="production").about
 

@@ -6,7 +6,7 @@ import pytest
 
 from coalmine.notifications.notices import HELD_FOR_S, Told, due
 from coalmine.rollout.events import Event, EventKind
-from tests.audit.fake_rollouts import FakeRollout
+from tests.journals.fake_rollouts import FakeRollout
 
 ABOUT = FakeRollout().about
 PAGE = Path("/somewhere/report.html")

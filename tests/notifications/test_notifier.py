@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from coalmine.audit.journal import FileJournal, begin
-from coalmine.audit.lines import FileLines
-from coalmine.audit.rollouts import NOTICES
 from coalmine.errors import InputError
+from coalmine.journals.journal import FileJournal, begin
+from coalmine.journals.lines import FileLines
+from coalmine.journals.rollouts import NOTICES
 from coalmine.notifications import notifier as module
 from coalmine.notifications.formats import Format
 from coalmine.notifications.hooks import Hook
@@ -24,7 +24,7 @@ from coalmine.notifications.notices import Told
 from coalmine.notifications.notifier import Audience, NotDelivered, Notifier, NotifyingJournal, post_json
 from coalmine.notifications.sent import undelivered as undelivered_in
 from coalmine.rollout.events import Event, EventKind
-from tests.audit.fake_rollouts import FakeRollout
+from tests.journals.fake_rollouts import FakeRollout
 from tests.local.harness import eventually
 
 K = EventKind

@@ -10,7 +10,7 @@ from coalmine.audit.history import Served
 from coalmine.manifest import LookupTable, Manifest, ReleaseFile
 from coalmine.operations.audit import ModelAudit, print_audit
 from coalmine.slots import SlotRelease
-from tests.audit.fake_rollouts import make_manifest
+from tests.journals.fake_rollouts import make_manifest
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -17,7 +17,7 @@ from coalmine.operations.workspace import Workspace
 from coalmine.scaffold.repository import init
 from coalmine.settings import load_settings
 from coalmine.slots import slots_path
-from tests.audit.fake_rollouts import make_manifest
+from tests.journals.fake_rollouts import make_manifest
 
 MODEL = "flight-delays"
 PRODUCTION = """

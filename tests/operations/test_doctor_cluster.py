@@ -34,7 +34,7 @@ from coalmine.scaffold.environment import Remotes, Wanted, new_environment
 from coalmine.scaffold.repository import init
 from coalmine.scaffold.starters.environment import PLACEHOLDER
 from coalmine.telemetry.prometheus import Instant
-from tests.audit.fake_rollouts import make_manifest
+from tests.journals.fake_rollouts import make_manifest
 from tests.k8s.environments import builder
 from tests.reconcilers import api_server as simulator
 from tests.reconcilers.api_server import ApiServer, api_server

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from coalmine.audit.rollouts import LocalRollouts
-from coalmine.audit.runner_lock import RunnerLock
 from coalmine.errors import AlreadyRunning, CoalmineError, PushRejected
+from coalmine.journals.rollouts import LocalRollouts
+from coalmine.journals.runner_lock import RunnerLock
 from coalmine.operations.driving import Trouble, alone, driving, write_trouble
 from coalmine.rollout.runner import Ports
 from coalmine.rollout.state import Phase, RolloutState

@@ -19,8 +19,8 @@ from coalmine.operations.workspace import Workspace
 from coalmine.rollout.foresight import Runs, foresee
 from coalmine.rollout_spec import Rollout
 from coalmine.scaffold.repository import init
-from tests.audit.fake_rollouts import FakeRollout
 from tests.audit.simulated_rollouts import EVERYTHING, SHORT, simulate
+from tests.journals.fake_rollouts import FakeRollout
 from tests.simulators.world import World
 
 MODEL = "credit-risk"

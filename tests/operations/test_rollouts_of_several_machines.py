@@ -9,9 +9,9 @@ from typing import NoReturn
 
 import pytest
 
-from coalmine.audit.journal import begin, keep_plan
 from coalmine.cluster.lease import Terms
 from coalmine.errors import NotFound, RepositoryUnready
+from coalmine.journals.journal import begin, keep_plan
 from coalmine.manifest import Trigger, dump_manifest, manifest_path
 from coalmine.operations import cluster_environment
 from coalmine.operations.cluster_environment import ClusterEnvironment
@@ -30,8 +30,8 @@ from coalmine.rollout.runner import Ports
 from coalmine.rollout_spec import Rollout
 from coalmine.scaffold.repository import init
 from coalmine.slots import Slot, SlotPod, SlotRelease, Slots, dump_slots, slots_path
-from tests.audit.fake_rollouts import FakeRollout, make_manifest
 from tests.contracts.journal import carry_out
+from tests.journals.fake_rollouts import FakeRollout, make_manifest
 from tests.operations.test_cluster_environment import MODEL, PRODUCTION
 from tests.simulators.api_server import StateClient, StateServer
 

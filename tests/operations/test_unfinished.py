@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coalmine.audit.journal import FileJournal, begin
+from coalmine.journals.journal import FileJournal, begin
 from coalmine.operations.local_environment import LocalEnvironment
 from coalmine.operations.unfinished import (
     Waiting,
@@ -18,7 +18,7 @@ from coalmine.operations.unfinished import (
 from coalmine.operations.workspace import Workspace
 from coalmine.scaffold.repository import init
 from coalmine.slots import Slot, SlotRelease, Slots, dump_slots, slots_path
-from tests.audit.fake_rollouts import FakeRollout, write_rollout
+from tests.journals.fake_rollouts import FakeRollout, write_rollout
 
 RUNNING = FakeRollout(ends=False)
 AT_REST = Slots(

@@ -10,7 +10,7 @@ from coalmine.manifest import Tensor
 from coalmine.operations.versions import Bump, bump_from, next_version
 from coalmine.registry.repository import Repository
 from coalmine.scaffold.repository import init
-from tests.audit.fake_rollouts import make_manifest
+from tests.journals.fake_rollouts import make_manifest
 
 MODEL_YAML = "models/credit-risk/model.yaml"
 

@@ -10,10 +10,10 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from coalmine.audit.journal import FileJournal
-from coalmine.audit.runner_lock import FileRunnerLock
 from coalmine.cli import ROLLED_BACK
 from coalmine.errors import Conflict
+from coalmine.journals.journal import FileJournal
+from coalmine.journals.runner_lock import FileRunnerLock
 from coalmine.rollout.ports import Ask, Request
 from tests.local.harness import eventually
 from tests.ports import reserved_port

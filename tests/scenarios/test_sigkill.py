@@ -18,7 +18,7 @@ from tests.scenarios.workplace import MODEL, Workplace, interrupt
 
 _OPERATIONS = "coalmine.operations"
 _PUSH = "coalmine.registry.upstream:Upstream.push"
-_TELL = "coalmine.audit.journal:FileJournal.append_event"
+_TELL = "coalmine.journals.journal:FileJournal.append_event"
 _SPLIT = "coalmine.routers.envoy:EnvoyRouter.set_split"
 
 UNTIL_TRAINING = (
@@ -38,7 +38,7 @@ FROM_TRAINING = (
 )
 OF_A_DELIVERY = (
     f"before {_OPERATIONS}.deliver:_hand_over",
-    "after coalmine.audit.journal:begin",
+    "after coalmine.journals.journal:begin",
     f"after {_OPERATIONS}.deliver:replace_text",  # the slots are written, in no commit
     f"before {_PUSH}",
     "after coalmine.reconcilers.processes:ProcessesReconciler.reconcile",

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from coalmine.audit import journal
-from coalmine.audit.runner_lock import FileRunnerLock
+from coalmine.journals import journal
+from coalmine.journals.runner_lock import FileRunnerLock
 from coalmine.slots import Slot
 from tests.local.harness import eventually
 from tests.scenarios.lending import LOANS

@@ -20,7 +20,7 @@ from coalmine.manifest import LookupTable, Manifest, ReleaseFile, Tensor, parse_
 from coalmine.serving.lookups import Lookups
 from coalmine.serving.refusal import FailureKind, Refusal
 from coalmine.spec import DatasetSpec, Lookup, ModelSpec
-from tests.audit.fake_rollouts import make_manifest
+from tests.journals.fake_rollouts import make_manifest
 from tests.serving.releases import rewrite
 
 KEY = ("origin", "hour")

@@ -12,7 +12,6 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
-from coalmine.audit.journal import read_missing
 from coalmine.audit.report.answers import latency, scores
 from coalmine.audit.report.commits import Commits, commits
 from coalmine.audit.report.events import events, next_to_type
@@ -25,6 +24,7 @@ from coalmine.audit.report.release import released, who
 from coalmine.audit.report.trust import trust
 from coalmine.audit.story import Story, read_story
 from coalmine.durable import replace_text
+from coalmine.journals.journal import read_missing
 from coalmine.manifest import Manifest
 
 PAGE = "report.html"

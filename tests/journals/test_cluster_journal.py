@@ -8,16 +8,16 @@ from collections.abc import Callable
 
 import pytest
 
-from coalmine.audit import cluster_store
-from coalmine.audit.cluster_objects import rollout_name
-from coalmine.audit.cluster_store import ClusterStore
-from coalmine.audit.working_copy import Copy
 from coalmine.cluster.client import ClusterUnavailable
 from coalmine.cluster.kinds import CONFIG_MAP, LEASE
 from coalmine.errors import AlreadyRunning, IntegrityError, JournalUnavailable
+from coalmine.journals import cluster_store
+from coalmine.journals.cluster_objects import rollout_name
+from coalmine.journals.cluster_store import ClusterStore
+from coalmine.journals.working_copy import Copy
 from coalmine.rollout.ports import Journal, Request
-from tests.audit.cluster_place import FAKE, MODEL, QUICK, Machine, Place, awaited, told_in
 from tests.contracts.journal import PAUSE, JournalContract, carry_out, saved, tell
+from tests.journals.cluster_place import FAKE, MODEL, QUICK, Machine, Place, awaited, told_in
 
 
 class TestClusterJournal(JournalContract):

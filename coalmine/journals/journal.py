@@ -27,10 +27,10 @@ from typing import IO
 
 from pydantic import ValidationError
 
-from coalmine.audit.about import About, parse_about
-from coalmine.audit.polls import PollRecord, poll_from_json
 from coalmine.durable import append_line, read_lines, replace_text
 from coalmine.errors import AlreadyRunning, IntegrityError, NotFound
+from coalmine.journals.about import About, parse_about
+from coalmine.journals.polls import PollRecord, poll_from_json
 from coalmine.rollout.events import Event, EventKind
 from coalmine.rollout.plan import Plan
 from coalmine.rollout.ports import Ask, Request

@@ -7,16 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from coalmine.audit.cluster_journal import ClusterJournal
-from coalmine.audit.cluster_rollouts import ClusterRollouts
-from coalmine.audit.journal import TICKS, begin, keep_plan, read_events
 from coalmine.cluster.lease import Terms
 from coalmine.durable import read_lines
+from coalmine.journals.cluster_journal import ClusterJournal
+from coalmine.journals.cluster_rollouts import ClusterRollouts
+from coalmine.journals.journal import TICKS, begin, keep_plan, read_events
 from coalmine.registry.repository import Repository
 from coalmine.rollout.plan import Plan
 from coalmine.rollout_spec import Rollout
 from coalmine.settings import GitSettings
-from tests.audit.fake_rollouts import FakeRollout
+from tests.journals.fake_rollouts import FakeRollout
 from tests.simulators.api_server import StateClient, StateServer
 
 FAKE = FakeRollout(environment="production")

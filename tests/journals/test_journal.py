@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from coalmine.audit.journal import (
+from coalmine.errors import AlreadyRunning, IntegrityError, MachineUnready, NotFound
+from coalmine.journals.journal import (
     FileJournal,
     begin,
     is_running,
@@ -25,14 +26,13 @@ from coalmine.audit.journal import (
     rollouts,
     running,
 )
-from coalmine.errors import AlreadyRunning, IntegrityError, MachineUnready, NotFound
 from coalmine.rollout.events import Event, EventKind
 from coalmine.rollout.plan import Plan
 from coalmine.rollout.ports import Ask, Journal, Request
 from coalmine.rollout_spec import Rollout
-from tests.audit.cluster_place import told_in
-from tests.audit.fake_rollouts import FakeRollout, write_rollout
 from tests.contracts.journal import ABORT, PAUSE, RESUME, JournalContract
+from tests.journals.cluster_place import told_in
+from tests.journals.fake_rollouts import FakeRollout, write_rollout
 
 
 def event(sequence: int, kind: EventKind = EventKind.HELD) -> dict[str, object]:
@@ -160,7 +160,7 @@ WRITER = """
 import sys
 import threading
 from pathlib import Path
-from coalmine.audit.journal import FileJournal
+from coalmine.journals.journal import FileJournal
 journal = FileJournal(Path(sys.argv[1]))
 sequence = int(sys.argv[2])
 print("ready", flush=True)

@@ -11,8 +11,8 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from coalmine.audit.about import About, rollout_id
-from coalmine.audit.journal import FileJournal, begin, keep_plan
+from coalmine.journals.about import About, rollout_id
+from coalmine.journals.journal import FileJournal, begin, keep_plan
 from coalmine.manifest import (
     Comparison,
     DatasetVersion,

@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from coalmine.audit.cluster_objects import config_map, rollout_of
-from coalmine.audit.lines import is_among
 from coalmine.cluster.client import Cluster, ClusterUnavailable, Json, Stale
 from coalmine.cluster.kinds import CONFIG_MAP
 from coalmine.errors import IntegrityError, NotFound
+from coalmine.journals.cluster_objects import config_map, rollout_of
+from coalmine.journals.lines import is_among
 
 _KEY = "lines.jsonl"
 _TRIES = 50  # as many write at once at the very most

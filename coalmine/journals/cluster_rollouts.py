@@ -6,19 +6,19 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from coalmine.audit import journal
-from coalmine.audit.cluster_journal import ClusterJournal
-from coalmine.audit.cluster_objects import ROLLOUT, labels, model_of, notices_name, rollout_name
-from coalmine.audit.cluster_store import ClusterStore, Kept
-from coalmine.audit.journal import ABOUT, PLAN
-from coalmine.audit.lines import Lines
-from coalmine.audit.runner_lock import LeaseRunnerLock, RunnerLock
-from coalmine.audit.shared_lines import SharedLines
-from coalmine.audit.working_copy import bring_up_to_date
 from coalmine.cluster.client import Cluster, Stale
 from coalmine.cluster.lease import Lease, Leases, Terms
 from coalmine.durable import replace_text
 from coalmine.errors import AlreadyRunning, Conflict
+from coalmine.journals import journal
+from coalmine.journals.cluster_journal import ClusterJournal
+from coalmine.journals.cluster_objects import ROLLOUT, labels, model_of, notices_name, rollout_name
+from coalmine.journals.cluster_store import ClusterStore, Kept
+from coalmine.journals.journal import ABOUT, PLAN
+from coalmine.journals.lines import Lines
+from coalmine.journals.runner_lock import LeaseRunnerLock, RunnerLock
+from coalmine.journals.shared_lines import SharedLines
+from coalmine.journals.working_copy import bring_up_to_date
 from coalmine.registry.commits import catch_up
 from coalmine.registry.repository import Repository
 from coalmine.rollout.ports import Request

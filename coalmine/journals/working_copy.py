@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coalmine.audit.cluster_store import ClusterStore, Kept
-from coalmine.audit.journal import EVENTS, TICKS, FileJournal, is_driven
 from coalmine.durable import append_line, read_lines, replace_lines, replace_text
 from coalmine.errors import AlreadyRunning
+from coalmine.journals.cluster_store import ClusterStore, Kept
+from coalmine.journals.journal import EVENTS, TICKS, FileJournal, is_driven
 
 Line = Mapping[str, Any]
 

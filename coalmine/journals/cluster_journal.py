@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coalmine.audit.cluster_objects import ROLLOUT, asks_name, labels, rollout_name
-from coalmine.audit.cluster_store import ClusterStore, Kept
-from coalmine.audit.journal import FileJournal, request_of
-from coalmine.audit.shared_lines import SharedLines
-from coalmine.audit.working_copy import Copy, bring_up_to_date
 from coalmine.cluster.client import Cluster, ClusterUnavailable
 from coalmine.cluster.lease import Held, Lease, Leases, new_identity
 from coalmine.durable import replace_text
 from coalmine.errors import AlreadyRunning, JournalUnavailable, NotFound
+from coalmine.journals.cluster_objects import ROLLOUT, asks_name, labels, rollout_name
+from coalmine.journals.cluster_store import ClusterStore, Kept
+from coalmine.journals.journal import FileJournal, request_of
+from coalmine.journals.shared_lines import SharedLines
+from coalmine.journals.working_copy import Copy, bring_up_to_date
 from coalmine.rollout.ports import Request
 from coalmine.rollout.written import request_to_json
 

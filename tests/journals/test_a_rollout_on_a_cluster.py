@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from coalmine.audit.journal import read_events, read_ticks
 from coalmine.audit.story import read_story
 from coalmine.errors import AlreadyRunning
+from coalmine.journals.journal import read_events, read_ticks
 from coalmine.rollout.ports import Ask, Journal, Request, TrafficSplit
 from coalmine.rollout.replay import replay
 from coalmine.rollout.runner import run
 from coalmine.rollout.state import Phase, RolloutState
 from coalmine.slots import Slot
-from tests.audit.cluster_place import FAKE, MODEL, Machine, Place
+from tests.journals.cluster_place import FAKE, MODEL, Machine, Place
 from tests.rollout.stories import BEFORE_S, plan
 from tests.simulators.world import SimulatedClock, World, upgrade_slots
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from coalmine.audit import journal
-from coalmine.audit.lines import FileLines, Lines
-from coalmine.audit.runner_lock import FileRunnerLock, RunnerLock
 from coalmine.durable import replace_text
+from coalmine.journals import journal
+from coalmine.journals.lines import FileLines, Lines
+from coalmine.journals.runner_lock import FileRunnerLock, RunnerLock
 from coalmine.rollout.ports import Journal, Request
 
 NOTICES = "notified.jsonl"

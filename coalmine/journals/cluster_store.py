@@ -20,7 +20,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from coalmine.audit.cluster_objects import (
+from coalmine.cluster.client import Cluster, ClusterUnavailable, Json, Stale
+from coalmine.cluster.kinds import CONFIG_MAP
+from coalmine.errors import AlreadyRunning, Conflict, IntegrityError
+from coalmine.journals.cluster_objects import (
     ROLLOUT,
     config_map,
     labels,
@@ -28,10 +31,7 @@ from coalmine.audit.cluster_objects import (
     rollout_of,
     segment_name,
 )
-from coalmine.audit.journal import ENDINGS, STATE_FILE
-from coalmine.cluster.client import Cluster, ClusterUnavailable, Json, Stale
-from coalmine.cluster.kinds import CONFIG_MAP
-from coalmine.errors import AlreadyRunning, Conflict, IntegrityError
+from coalmine.journals.journal import ENDINGS, STATE_FILE
 
 WRITER = "coalmine.dev/written-by"  # an annotation: the identity that has the lease
 SEGMENT_BYTES = 16_384  # packed; some forty ticks

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from coalmine.audit import cluster_store
-from coalmine.audit.cluster_objects import rollout_name
-from coalmine.audit.journal import has_ended, read_about, read_plan
 from coalmine.cluster.kinds import CONFIG_MAP
 from coalmine.errors import AlreadyRunning, Conflict, NotFound
+from coalmine.journals import cluster_store
+from coalmine.journals.cluster_objects import rollout_name
+from coalmine.journals.journal import has_ended, read_about, read_plan
 from coalmine.rollout.events import EventKind
-from tests.audit.cluster_place import FAKE, MODEL, QUICK, Machine, Place, told_in
 from tests.contracts.journal import ABORT, PAUSE, carry_out, saved
+from tests.journals.cluster_place import FAKE, MODEL, QUICK, Machine, Place, told_in
 
 LATER = dataclasses.replace(FAKE, version="1.2.0", started_at_s=FAKE.started_at_s + 600)
 OTHER = dataclasses.replace(FAKE, model="credit-risk")
