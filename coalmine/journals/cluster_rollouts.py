@@ -62,7 +62,9 @@ class ClusterRollouts:
             if lease.is_held(self._leases.terms):
                 continue
             if not self._is_copied(model, lease):
-                self._copy(model)
+                kept = self._copy(model)
+                if kept is None or kept.rollout != rollout:
+                    continue  # it is just being published, and a lease is written first
                 self._copied[model] = lease
             if (self._folder(model, rollout) / ABOUT).exists():
                 yield self._folder(model, rollout)

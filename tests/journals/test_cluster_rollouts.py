@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from coalmine.cluster.kinds import CONFIG_MAP
+from coalmine.cluster.lease import Leases
 from coalmine.errors import AlreadyRunning, Conflict, NotFound
 from coalmine.journals import cluster_store
-from coalmine.journals.cluster_objects import rollout_name
+from coalmine.journals.cluster_objects import labels, rollout_name
 from coalmine.journals.journal import has_ended, read_about, read_plan
 from coalmine.rollout.events import EventKind
 from tests.contracts.journal import ABORT, PAUSE, carry_out, saved
@@ -78,6 +79,16 @@ def test_one_whose_runner_died_is_found_when_its_lease_is_over_with_all_that_was
         time.sleep(0.01)
     assert time.monotonic() - died_s < QUICK.lasts_s + 0.2
     assert told_in(runner.folder(FAKE)) == ([0, 1], [0, 1])
+
+
+def test_one_that_is_looked_for_while_it_is_published_is_found_a_look_later(published: Place) -> None:
+    machine, runner = published.machine(), published.machine()
+    end(machine)
+    looking = runner.rollouts
+    Leases(machine.cluster, QUICK).declare(rollout_name(MODEL), labels(MODEL, LATER.about.id))  # comes first
+    assert list(looking.undriven()) == []
+    machine.publish(LATER)
+    assert list(looking.undriven()) == [runner.folder(LATER)]
 
 
 def test_a_runner_asks_one_request_a_second_for_all_the_models_that_are_at_rest(published: Place) -> None:
