@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import yaml
 
 from coalmine.errors import (
@@ -292,6 +291,8 @@ class DvcProject:
         Raises:
             RemoteUnavailable: that is so.
         """
+        import httpx  # not above: the image, which fetches without DVC, has none
+
         remote = repo.cloud.get_remote()
         if remote.fs.protocol not in ("http", "https"):
             return

@@ -14,6 +14,8 @@ from coalmine.registry import images
 from tests.scenarios.workplace import MODEL, Workplace
 from tests.serving.server_process import running
 
+IMAGE_PYTHON = Path(__file__).with_name("image_python")
+
 
 def _version(folder: Path) -> str:
     lines = (folder / "manifest.yaml").read_text().splitlines()
@@ -32,14 +34,17 @@ def test_a_release_comes_out_of_the_repository_and_serves(work: Workplace, tmp_p
         assert f"{MODEL} 1.2.0 serves" in server.announcement
 
 
-def test_without_git_the_same_bytes_come_from_the_dvc_remote(work: Workplace, tmp_path: Path) -> None:
+def test_in_the_image_without_git_the_same_bytes_come_from_the_dvc_remote(
+    work: Workplace, tmp_path: Path
+) -> None:
     work.run("fetch", MODEL, "--into", str(tmp_path / "by-name"))
     digest = hashlib.sha256((tmp_path / "by-name/manifest.yaml").read_bytes()).hexdigest()
     shutil.copy(tmp_path / "by-name/manifest.yaml", tmp_path)
     given = ["--manifest", "manifest.yaml", "--digest", digest, "--code", str(work.top)]
     remote = str(work.top / ".coalmine/remotes/dvc")
 
-    work.run("fetch", *given, "--remote", remote, "--into", "by-digest", cwd=tmp_path)
+    image = Workplace(work.top, {**work.env, "PYTHONPATH": str(IMAGE_PYTHON)})
+    image.run("fetch", *given, "--remote", remote, "--into", "by-digest", cwd=tmp_path)
 
     def files(folder: Path) -> dict[str, bytes]:
         paths = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
