@@ -7,15 +7,10 @@ Records in Git are not made here.
 
 from __future__ import annotations
 
-import json
-import logging
 import os
-import re
 import shutil
-import signal
-import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,21 +21,19 @@ import yaml
 from coalmine.errors import (
     AlreadyRunning,
     CoalmineError,
-    Conflict,
-    InputError,
     IntegrityError,
-    MachineUnready,
     NotFound,
     RemoteUnavailable,
     RepositoryUnready,
-    Unavailable,
 )
+from coalmine.registry.dvc_locks import forget_ended, held_by
+from coalmine.registry.dvc_transfer import transfer_objects
 from coalmine.registry.faults import (
     is_machine_fault,
     machine_fault,
-    machine_fault_in,
     without_credentials,
 )
+from coalmine.registry.stage_runs import OnLine, run_apart
 
 # DVC is imported within functions: it takes more than half a second, and most commands need none of it.
 if TYPE_CHECKING:
@@ -49,14 +42,7 @@ if TYPE_CHECKING:
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.tree import Tree
 
-OnLine = Callable[[str], None]
-
-_RUNNING = re.compile(r"Running stage '(?:.*:)?([^':]+)':")
-_FAILED = re.compile(r"failed to reproduce '(?:[^']*:)?([^':]+)'")
-_EXITED = re.compile(r"exited with (-?\d+)")
-_LAST_LINES = 15
 ANSWERS_WITHIN_S = 10.0
-_END_S = 10.0  # what a stage has to end after it was told to
 
 
 @dataclass(frozen=True)
@@ -93,7 +79,7 @@ class DvcProject:
             if not any(found.changed() for found in stages):
                 return [StageRun(name, ran=False) for name in names]
         target = dvcfile.as_posix() if stage is None else f"{dvcfile.as_posix()}:{stage}"
-        ran = self._run_apart(target, on_line)
+        ran = run_apart(self.top, target, on_line)
         return [StageRun(name, ran=name in ran) for name in names]
 
     def outs(self, dvcfile: Path) -> dict[Path, str]:
@@ -105,40 +91,6 @@ class DvcProject:
                 for out in outs
                 if out.hash_info
             }
-
-    def _run_apart(self, target: str, on_line: OnLine) -> set[str]:
-        """Reproduce `target` in a process of its own; the names of the stages that ran.
-
-        Apart, since DVC hands its own output channels to the stages, and so that a stage never
-        outlives the release it belongs to.
-        """
-        process = subprocess.Popen(
-            [sys.executable, "-m", "coalmine.registry.reproduce", target],
-            cwd=self.top,
-            env=_stage_environment(),
-            stdin=subprocess.PIPE,  # never written to: it ends when this process does
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-        assert process.stdout is not None
-        lines: list[str] = []
-        try:
-            for line in process.stdout:
-                lines.append(line.rstrip("\n"))
-                on_line(lines[-1])
-            status = process.wait()
-        except BaseException:  # Ctrl-C, or whatever `on_line` raises: take the stage along
-            _end_group(process)
-            raise
-        finally:
-            process.stdout.close()
-            process.stdin.close()  # type: ignore[union-attr]
-        if status != 0:
-            raise _stage_fault(target, lines)
-        return {match[1] for line in lines if (match := _RUNNING.match(line))}
 
     # --- datasets ----------------------------------------------------------------------
 
@@ -233,7 +185,7 @@ class DvcProject:
             objects = self._objects(repo, dvcfiles)
             with self._reaching():
                 remote = repo.cloud.get_remote_odb(command="push")
-                _transfer(repo.cache.local, remote, objects, repo, dest_index=get_index(remote))
+                transfer_objects(repo.cache.local, remote, objects, repo, dest_index=get_index(remote))
 
     def pull(self, dvcfiles: Iterable[Path]) -> None:
         """Put what `dvcfiles` (dvc.yaml or .dvc) track into the working tree, as they record it.
@@ -283,7 +235,7 @@ class DvcProject:
         if absent:
             with self._reaching():
                 remote = repo.cloud.get_remote_odb(command="pull")
-                _transfer(remote, cache, absent, repo, src_index=get_index(remote))
+                transfer_objects(remote, cache, absent, repo, src_index=get_index(remote))
 
     def _require_answer(self, repo: Repo) -> None:
         """To DVC, an HTTP remote that is away has no files.
@@ -337,7 +289,7 @@ class DvcProject:
         except NotDvcRepoError as error:
             raise RepositoryUnready(f"{self.top} has no DVC. Set it up: cd {self.top} && dvc init") from error
         except LockError as error:
-            raise AlreadyRunning(_held_by(self.top, str(error))) from error
+            raise AlreadyRunning(held_by(self.top, str(error))) from error
         except NoRemoteError as error:
             raise RepositoryUnready(
                 f"{self.top} has no DVC remote, where models and data are kept. "
@@ -353,7 +305,7 @@ class DvcProject:
     @contextmanager
     def _locked(self) -> Iterator[Repo]:
         with self._open() as repo, repo.lock:
-            _forget_ended(repo)
+            forget_ended(repo)
             yield repo
 
     @contextmanager
@@ -420,145 +372,3 @@ def _listing(out: Output) -> Tree:
             "the DVC remote has that listing. Whoever recorded it must push it: dvc push"
         )
     return tree
-
-
-def _transfer(source: Any, destination: Any, objects: set[HashInfo], repo: Repo, **indexes: Any) -> None:
-    """
-    Raises:
-        NotFound: neither side has it.
-        MachineUnready: this machine's disk or rights.
-        RemoteUnavailable: anything else that went wrong.
-    """
-    from dvc_data.hashfile.transfer import transfer
-
-    missing: set[HashInfo] = set()
-    with _errors_logged_by("dvc_data.hashfile.transfer") as errors:
-        failed = transfer(
-            source,
-            destination,
-            objects,
-            cache_odb=repo.cache.local,
-            validate_status=lambda status: missing.update(status.missing),
-            **indexes,
-        ).failed
-    if missing:
-        shown = ", ".join(sorted(found.value for found in missing)[:5])
-        raise NotFound(
-            f"{len(missing)} files are neither on this machine nor on the DVC remote ({shown}). "
-            "Whoever made them must push them: dvc push. Or make them again: dvc repro"
-        )
-    for error in errors:
-        if isinstance(error, OSError) and is_machine_fault(error):
-            raise machine_fault(error, destination.path) from error
-    if failed:
-        why = f": {errors[0]}" if errors else ""
-        way = without_credentials(f"from {source.path} to {destination.path}{why}")
-        raise RemoteUnavailable(f"{len(failed)} files did not get {way}. Run again")
-
-
-@contextmanager
-def _errors_logged_by(name: str) -> Iterator[list[BaseException]]:
-    """DVC goes on after a failed file and only logs why: here is why."""
-    errors: list[BaseException] = []
-
-    class Collect(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.exc_info and record.exc_info[1]:
-                errors.append(record.exc_info[1])
-
-    logger, handler = logging.getLogger(name), Collect(logging.ERROR)
-    propagate, logger.propagate = logger.propagate, False  # the error that is raised says it once
-    logger.addHandler(handler)
-    try:
-        yield errors
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
-
-
-def _forget_ended(repo: Repo) -> None:
-    """Drop DVC's locks of processes that have ended and that nobody has reaped.
-
-    DVC takes them for alive. In a container whose first process reaps nobody, a killed
-    retraining would lock its model for ever. A file that cannot be read goes as a whole: DVC
-    writes it in place, so that is what a process killed in the middle of writing leaves.
-    """
-    import psutil
-    from dvc.lock import make_lock
-
-    def ended(holder: dict[str, Any]) -> bool:
-        try:
-            return bool(psutil.Process(holder["pid"]).status() == psutil.STATUS_ZOMBIE)
-        except psutil.NoSuchProcess:
-            return True
-
-    locks = Path(repo.tmp_dir) / "rwlock"
-    hardlink = repo.config["core"].get("hardlink_lock", False)
-    with make_lock(f"{locks}.lock", tmp_dir=repo.tmp_dir, hardlink_lock=hardlink):  # as every writer does
-        try:
-            held = json.loads(locks.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return
-        except ValueError:
-            locks.unlink()
-            return
-        writers = {path: holder for path, holder in held.get("write", {}).items() if not ended(holder)}
-        readers = {path: [h for h in hs if not ended(h)] for path, hs in held.get("read", {}).items()}
-        kept = {"write": writers, "read": {path: holders for path, holders in readers.items() if holders}}
-        if kept != held:
-            locks.write_text(json.dumps(kept), encoding="utf-8")
-
-
-def _held_by(top: Path, said: str) -> str:
-    """DVC names the process for locks on single files; for the lock on all, its file does."""
-    try:
-        pid = (top / ".dvc/tmp/lock").read_text(encoding="utf-8").strip()
-    except OSError:
-        pid = ""
-    if "PID" in said or not pid:
-        return f"Another DVC command is at work in {top}: {said}"
-    return f"Another DVC command is at work in {top}: process {pid}. Wait for it, or end it: kill {pid}"
-
-
-def _stage_environment() -> dict[str, str]:
-    return {
-        **os.environ,
-        "DVC_NO_ANALYTICS": "1",
-        # The stages' `python` is this one, also where nobody activated its environment.
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
-        "PYTHONUNBUFFERED": "1",  # lines arrive when they are printed
-    }
-
-
-def _end_group(process: subprocess.Popen[str]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-            process.wait(_END_S)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            continue
-
-
-def _stage_fault(target: str, lines: list[str]) -> CoalmineError:
-    said = "\n".join(lines)
-    if "is being blocked by" in said or "Unable to acquire lock" in said:
-        return AlreadyRunning(f"Another DVC command is at work on {target}:\n{_last(lines)}")
-    own = next((number for number, line in enumerate(lines) if line.startswith("ERROR:")), len(lines))
-    exited = _EXITED.search(said)
-    status = int(exited[1]) if exited else None
-    stage = _FAILED.search(said)
-    head = f"Stage {stage[1] if stage else target} failed ({target}; run it by hand: dvc repro -s {target})"
-    # The shell that DVC puts before the command tells of its end in a status of its own.
-    if status in (-signal.SIGKILL, 128 + signal.SIGKILL):
-        return MachineUnready(f"{head}: it was killed, most likely for want of memory.\n{_last(lines[:own])}")
-    kinds = (InputError, MachineUnready, Unavailable, Conflict, IntegrityError)
-    kind = next((kind for kind in kinds if kind.exit_code == status), None)
-    if kind is None:
-        fault = machine_fault_in(said, target)
-        if fault is not None:
-            return fault
-    return (kind or CoalmineError)(f"{head}:\n{_last(lines[:own] if exited else lines)}")
-
-
-def _last(lines: list[str]) -> str:
-    return "\n".join([line for line in lines if line.strip()][-_LAST_LINES:])
