@@ -51,8 +51,9 @@ def kill_pods(namespace: str, labels: str) -> None:
 
 
 def fill_disk(namespace: str, labels: str, folder: str) -> None:
-    """More in `folder` of each pod than it may hold."""
-    for pod in kubectl("-n", namespace, "get", "pods", "-l", labels, "-o", "name").split():
+    """More in `folder` of each pod that runs than it may hold."""
+    running = ["-l", labels, "--field-selector", "status.phase=Running", "-o", "name"]
+    for pod in kubectl("-n", namespace, "get", "pods", *running).split():
         write = f"open('{folder}/filled', 'wb').write(bytes({FILLED_BYTES}))"
         kubectl("-n", namespace, "exec", pod, "-c", "server", "--", "python", "-c", write)
 

@@ -21,7 +21,7 @@ from coalmine.routers.cluster_route import route_name
 from coalmine.slots import Slot
 from coalmine.wiring import TECHNOLOGIES
 from tests.cluster import parts, routed
-from tests.cluster.shop import ENVIRONMENT, ROLLED_BACK, Shop, opened
+from tests.cluster.shop import ENVIRONMENT, PER_S, ROLLED_BACK, Shop, opened
 from tests.scenarios.users import Users
 from tests.scenarios.workplace import MODEL, stopped_at_the_end
 
@@ -35,6 +35,7 @@ MOMENTS = {
 AWAY_S = 20.0
 UNAVAILABLE = 4  # what `coalmine` says with it: run again
 BACK_WITHIN_S = 60.0
+ANOTHER_POD_WITHIN_S = 5.0
 
 
 @pytest.fixture(scope="module", params=["gateway_api", "istio"])
@@ -161,9 +162,9 @@ def test_users_end_on_a_model_that_works_and_nothing_is_stuck(shop: Shop, fault:
         print(f"--- {fault}, {moment}: {ended}")
         shop.told(users)
         at_rest(shop, users)
-    if fault not in OF_PODS:
-        assert not users.failures
-    assert sum(users.failures.values()) < 0.1 * users.requests
+    # A slot has one pod here: whoever is with it waits for the next one.
+    allowed = ANOTHER_POD_WITHIN_S * PER_S if fault in OF_PODS else 0
+    assert sum(users.failures.values()) <= allowed, users.failures
 
 
 def end(shop: Shop, delivery: subprocess.Popen[str], version: str) -> str:
