@@ -25,7 +25,9 @@ from coalmine.journals.journal import TICKS
 from coalmine.journals.polls import PollRecord, poll_from_json
 from coalmine.manifest import Trigger
 from coalmine.rollout.ticks import Tick, tick_from_json
+from coalmine.spec import YAML_LOADER
 
+RECORD, TICKS_PACKED, POLLS_PACKED = "rollout.yaml", "ticks.jsonl.gz", "polls.jsonl.gz"
 _HEAD = """\
 # How one rollout went, written by coalmine when it ended. Times are UTC.
 # exposure: the requests that users sent to the candidate, and those of them that failed.
@@ -129,7 +131,7 @@ def parse_record(text: str, where: str) -> RolloutRecord:
         IntegrityError: a machine writes this file; a broken one was edited by hand.
     """
     try:
-        return RolloutRecord.model_validate(yaml.safe_load(text))
+        return RolloutRecord.model_validate(yaml.load(text, Loader=YAML_LOADER))
     except (yaml.YAMLError, ValidationError) as error:
         raise IntegrityError(
             f"{where} is not a rollout's record that this coalmine reads: {error}. "

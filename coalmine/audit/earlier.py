@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import assert_never
 
-from coalmine.audit.closing import record_folder, unpack_polls
+from coalmine.audit.closing import POLLS_PACKED, TICKS_PACKED, record_folder, unpack_polls
 from coalmine.journals.polls import PollRecord
 from coalmine.rollout.evidence import Arm
 from coalmine.rollout_spec import (
@@ -49,7 +49,7 @@ def dispersions(repository: Path, model: str, gates: Sequence[GateSpec]) -> Mapp
 
 def _polls(repository: Path, model: str) -> list[PollRecord]:
     folders = sorted((repository / record_folder(model, "")).glob("*/"), reverse=True)[:ROLLOUTS]
-    files = (folder / name for folder in reversed(folders) for name in ("ticks.jsonl.gz", "polls.jsonl.gz"))
+    files = (folder / name for folder in reversed(folders) for name in (TICKS_PACKED, POLLS_PACKED))
     return [poll for path in files if path.exists() for poll in unpack_polls(path.read_bytes(), str(path))]
 
 

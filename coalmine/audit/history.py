@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from coalmine.audit.attribution import from_trailer
-from coalmine.audit.closing import RolloutRecord, parse_record, record_folder
+from coalmine.audit.closing import RECORD, RolloutRecord, parse_record, record_folder
 from coalmine.audit.slots_history import SlotsChange, slots_history
 from coalmine.errors import InputError, IntegrityError, NotFound
 from coalmine.manifest import DatasetVersion, Estimate, Manifest, Trigger, manifest_path, parse_manifest
@@ -257,7 +257,7 @@ def _in_flight(
 
 
 def _record(repository: Repository, model: str, rollout: str, commit: str) -> RolloutRecord:
-    path = record_folder(model, rollout) / "rollout.yaml"
+    path = record_folder(model, rollout) / RECORD
     return parse_record(repository.read(commit, path).decode(), str(path))
 
 

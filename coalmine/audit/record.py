@@ -11,7 +11,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from coalmine.audit.attribution import to_trailer
-from coalmine.audit.closing import Ending, dump_record, pack_ticks, record_folder, to_record
+from coalmine.audit.closing import (
+    RECORD,
+    TICKS_PACKED,
+    Ending,
+    dump_record,
+    pack_ticks,
+    record_folder,
+    to_record,
+)
 from coalmine.audit.story import Story, read_story
 from coalmine.durable import replace_bytes
 from coalmine.errors import Conflict, RemoteUnavailable
@@ -69,9 +77,9 @@ class GitRecord:
             raise _taken_back(slots, story)
         folder = record_folder(about.model, about.id)
         contents = {
-            folder / "rollout.yaml": dump_record(to_record(story, ending, reason)).encode(),
+            folder / RECORD: dump_record(to_record(story, ending, reason)).encode(),
             folder / "plan.json": (self._folder / PLAN).read_bytes(),
-            folder / "ticks.jsonl.gz": pack_ticks(self._folder),
+            folder / TICKS_PACKED: pack_ticks(self._folder),
             slots_path(about.environment, about.model): dump_slots(after).encode(),
         }
         for path, content in contents.items():

@@ -55,6 +55,7 @@ for command in (
     looking.audit,
     looking.report,
     looking.replay,
+    looking.verify,
     looking.doctor,
     services.up,
     services.down,

@@ -24,10 +24,8 @@ if TYPE_CHECKING:
     from git import Repo
 
 _RECORD, _FIELD, _TRAILER, _VALUE = "\x1e", "\x1f", "\x1d", "\x1c"
-_LOG_FORMAT = (
-    "--format=%x1e%H%x1f%cI%x1f%an <%ae>%x1f%s%x1f"
-    "%(trailers:only,unfold,separator=%x1d,key_value_separator=%x1c)"
-)
+TRAILERS = "%(trailers:only,unfold,separator=%x1d,key_value_separator=%x1c)"
+_LOG_FORMAT = f"--format=%x1e%H%x1f%cI%x1f%an <%ae>%x1f%s%x1f{TRAILERS}"
 _INDEX_LOCK_TRIES = 50  # editors and prompts hold the index for some milliseconds
 _INDEX_LOCK_WAIT_S = 0.1
 
@@ -254,9 +252,9 @@ class Repository:
         """
         return self._checked(arguments, self.try_git(*arguments, stdin=stdin, env=env)).text
 
-    def git_bytes(self, *arguments: str) -> bytes:
+    def git_bytes(self, *arguments: str, stdin: bytes = b"") -> bytes:
         """`git`, for what is not text."""
-        return self._checked(arguments, self.try_git(*arguments)).out
+        return self._checked(arguments, self.try_git(*arguments, stdin=stdin)).out
 
     def try_git(self, *arguments: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> Outcome:
         """Run the command, whatever comes of it; waits a little for somebody else's hold on the index."""
@@ -306,11 +304,16 @@ def _index_is_held(outcome: Outcome) -> bool:
 
 def _parse_commit(record: str) -> Commit:
     sha, at, author, subject, trailers = record.rstrip("\n").split(_FIELD)
-    pairs = (trailer.partition(_VALUE) for trailer in trailers.split(_TRAILER) if trailer)
     return Commit(
         sha=sha,
         at=datetime.fromisoformat(at),
         author=author,
         subject=subject,
-        trailers={key: value.strip() for key, _, value in pairs},
+        trailers=parse_trailers(trailers),
     )
+
+
+def parse_trailers(printed: str) -> dict[str, str]:
+    """Key to value, as a log's format prints them with `TRAILERS`."""
+    pairs = (trailer.partition(_VALUE) for trailer in printed.split(_TRAILER) if trailer)
+    return {key: value.strip() for key, _, value in pairs}
