@@ -61,7 +61,7 @@ _PATHSPECS = (
 
 @dataclass(frozen=True)
 class Change:
-    """One file of the record in one commit. is_merge: it joins others, and has the file as none of them has."""
+    """One file of the record in one commit. is_merge: it joins others, and none of them has this file so."""
 
     commit: Commit
     of: RecordPath
