@@ -239,19 +239,24 @@ class DvcProject:
             RepositoryUnready: no remote is set up.
             RemoteUnavailable: it is a folder that is not there.
         """
-        with self._open() as repo, self._reaching():
-            store = repo.cloud.get_remote_odb(command="pull")
-            if store.fs.protocol == "local" and not store.fs.exists(store.path):
-                raise RemoteUnavailable(f"There is no DVC remote in the folder {store.path}. Is it mounted?")
+        with self._open() as repo:
+            with self._reaching():
+                store = repo.cloud.get_remote_odb(command="pull")
+                if store.fs.protocol == "local" and not store.fs.exists(store.path):
+                    raise RemoteUnavailable(f"There is no DVC remote in {store.path}. Is it mounted?")
 
-            def read(digest: str) -> Iterator[bytes]:
+            def pieces(digest: str) -> Iterator[bytes]:
                 try:
-                    with self._reaching(), store.fs.open(store.oid_to_path(digest), "rb") as file:
+                    with store.fs.open(store.oid_to_path(digest), "rb") as file:
                         while piece := file.read(_PIECE):
                             yield piece
                 except FileNotFoundError as error:
                     self._require_answer(repo)
                     raise NotFound(f"The DVC remote of {self.top} has no object {digest}") from error
+
+            def read(digest: str) -> Iterator[bytes]:
+                with self._reaching():
+                    yield from pieces(digest)
 
             yield read
 

@@ -1,7 +1,7 @@
-"""Histories as coalmine writes them, by `git fast-import`: thousands of releases in seconds, without training.
+"""Histories as coalmine writes them, by `git fast-import`: thousands of releases in minutes, and no training.
 
-The commits, trailers, tags and files are those of the real steps; evidence is that of a few rollouts which the
-real runner drove through simulated traffic, under other names.
+The commits, trailers, tags and files are those of the real steps; evidence is that of a few rollouts which
+the real runner drove through simulated traffic, under other names.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Recording:
 
 @cache
 def recording(kind: str) -> Recording:
-    """kind: `first`, nothing served before, a few ticks; `promoted`, through its stages; `rejected`, by a gate."""
+    """kind: `first`, nothing served before, so a few ticks; `promoted`, through its stages; `rejected`."""
     folder = Path(tempfile.mkdtemp())
     try:
         world = World(requests_per_s=100, seed=3)
@@ -107,7 +107,7 @@ class FastImport:
     def __init__(self, top: Path) -> None:
         self.top = top
         self.now_s = STARTED_AT_S
-        self._mark = 0
+        self._marks: dict[str, int] = {}  # what fast-import has not written yet it knows by mark alone
         subprocess.run(["git", "init", "-q", "-b", "main", str(top)], check=True)
         self._process = subprocess.Popen(
             ["git", "fast-import", "--quiet", "--date-format=raw"],
@@ -119,26 +119,29 @@ class FastImport:
     def commit(self, message: str, files: Mapping[str, str | bytes | None], *parents: str) -> str:
         """files: None takes one away. parents: default: the commit before."""
         self.now_s += 60
-        self._mark += 1
-        self._say(f"commit refs/heads/main\nmark :{self._mark}\ncommitter {WHO} {self.now_s} +0000\n")
+        mark = len(self._marks) + 1
+        self._say(f"commit refs/heads/main\nmark :{mark}\ncommitter {WHO} {self.now_s} +0000\n")
         self._data(message)
         if parents:
-            self._say(f"from {parents[0]}\n" + "".join(f"merge {parent}\n" for parent in parents[1:]))
+            first, *others = (self._marks[parent] for parent in parents)
+            self._say(f"from :{first}\n" + "".join(f"merge :{other}\n" for other in others))
         for path, content in files.items():
             if content is None:
                 self._say(f"D {path}\n")
             else:
                 self._say(f"M 100644 inline {path}\n")
                 self._data(content)
-        self._say(f"\nget-mark :{self._mark}\n")
+        self._say(f"\nget-mark :{mark}\n")
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
         stdin.flush()
-        return stdout.readline().decode().strip()
+        commit = stdout.readline().decode().strip()
+        self._marks[commit] = mark
+        return commit
 
     def tag(self, name: str, commit: str) -> None:
-        self._say(f"tag {name}\nfrom {commit}\ntagger {WHO} {self.now_s} +0000\n")
+        self._say(f"tag {name}\nfrom :{self._marks[commit]}\ntagger {WHO} {self.now_s} +0000\n")
         self._data(name)
 
     def close(self) -> None:
