@@ -25,8 +25,8 @@ from coalmine.spec import model_names
 
 @dataclass(frozen=True)
 class Verified:
-    """releases, deliveries, rollouts, objects: how many were checked. not_checked: what nobody can know from
-    this, each as a clause."""
+    """releases, deliveries, rollouts, objects: how many were checked. not_checked: what was not looked
+    at, each as a clause."""
 
     findings: tuple[Finding, ...]
     releases: int = 0
@@ -46,7 +46,8 @@ class Verified:
             f"{self.releases:,} releases, {self.deliveries:,} changes of slots, {self.rollouts:,} rollouts"
             + (f" and {self.objects:,} objects" if self.objects else "")
         )
-        found = "they hold" if self.holds else f"{len(self.findings):,} findings"
+        number = len(self.findings)
+        found = "they hold" if self.holds else f"{number:,} finding{'s' * (number > 1)}"
         left = f" Not checked: {'; '.join(self.not_checked)}." if self.not_checked else ""
         return f"Checked {checked}: {found}.{left}"
 
@@ -97,7 +98,7 @@ def verify(
         len(deliveries),
         len(closings),
         len(wanted),
-        tuple(_not_checked(snapshot, uncomputable, pinned=pinned, data=data)),
+        tuple(_not_checked(snapshot, scope, uncomputable, pinned=pinned, data=data)),
     )
 
 
@@ -124,7 +125,11 @@ def _require_known(workspace: Workspace, snapshot: Snapshot, scope: Scope) -> No
             raise NotFound(f"There is no {what} {name}. There are: {', '.join(sorted(known)) or 'none'}.")
 
 
-def _not_checked(snapshot: Snapshot, uncomputable: int, *, pinned: str | None, data: bool) -> Iterator[str]:
+def _not_checked(
+    snapshot: Snapshot, scope: Scope, uncomputable: int, *, pinned: str | None, data: bool
+) -> Iterator[str]:
+    if scope != Scope():
+        yield "other models and environments"
     if not data:
         yield "the bytes in the DVC remote (--data)"
     if pinned is None:
