@@ -68,19 +68,18 @@ def all_changes(
         *(*revisions, "--", *files),
     )
     words = told.decode("utf-8", "surrogateescape").split("\0")
-    commits, at = [], 0
+    commits: list[tuple[list[str], list[FileChange]]] = []
+    at = 0
     while at < len(words):
-        if not words[at]:  # between two commits, and at the end
+        if not words[at]:  # between two commits, and before what a merge changes
             at += 1
-            continue
-        fields = words[at : at + _LOG_FIELDS]
-        at += _LOG_FIELDS
-        changes = []
-        while at < len(words) and words[at].lstrip("\n").startswith(":"):
-            changes.append(_file_change(words[at].lstrip("\n"), words[at + 1]))
+        elif words[at].lstrip("\n").startswith(":"):
+            commits[-1][1].append(_file_change(words[at].lstrip("\n"), words[at + 1]))
             at += 2
-        commits.append(_commit_changes(fields, changes))
-    return commits
+        else:
+            commits.append((words[at : at + _LOG_FIELDS], []))
+            at += _LOG_FIELDS
+    return [_commit_changes(fields, changes) for fields, changes in commits]
 
 
 def contents(repository: Repository, names: Iterable[str]) -> Iterator[bytes | None]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from coalmine.audit.verify.findings import Kind
+from coalmine.slots import SlotPod, dump_slots, parse_slots
 from tests.audit.verify.conftest import Shop
 from tests.audit.verify.written_history import ASKED, message, recording
 
@@ -107,6 +108,22 @@ def decision_by_hand(shop: Shop) -> None:
     shop.commit({"models/delays/decision.yaml": "version: 9.9.9\n"})
 
 
+def manifest_beside_a_kept_champion(shop: Shop) -> None:
+    shop.go_back_to("kept")
+    shop.amend({MANIFEST: shop.read(MANIFEST).replace("value: 0.653", "value: 0.953")})
+
+
+def dataset_in_the_manifest(shop: Shop) -> None:
+    amended_manifest(shop, first_line(shop, MANIFEST, ".dir"), f"md5: {'f' * 32}.dir")
+
+
+def dataset_that_never_was(shop: Shop) -> None:
+    """In the trailer of a kept champion, which changes no pointer."""
+    shop.go_back_to("kept")
+    told = shop.git("log", "-1", "--format=%B").split("flights ")[1][:32]
+    shop.amend({}, told, "f" * 32)
+
+
 # --- tags ------------------------------------------------------------------------------
 
 
@@ -159,6 +176,25 @@ def dataset_of_a_slot_in_the_handing_over(shop: Shop) -> None:
     held = shop.read(path).rindex("flights: ") + len("flights: ")
     text = shop.read(path)
     shop.amend({path: text[:held] + "0" * 32 + text[held + 32 :]})
+
+
+def pods_that_are_given_another_manifest(shop: Shop) -> None:
+    shop.go_back_to("handed over").amend({SLOTS: with_pod(shop, shop.read(MANIFEST) + "# mine\n")})
+
+
+def with_pod(shop: Shop, manifest: str) -> str:
+    slots = parse_slots(shop.read(SLOTS), SLOTS)
+    assert slots.candidate is not None
+    release = slots.releases[slots.candidate]
+    pod = SlotPod(
+        version=release.version,
+        digest=release.model_digest,
+        image="host/image@sha256:1",
+        manifest=manifest,
+        timeout_s="30",
+        queue="1024",
+    )
+    return dump_slots(slots.model_copy(update={"pods": {slots.candidate: pod}}))
 
 
 def roles_by_hand(shop: Shop) -> None:
@@ -263,6 +299,12 @@ def a_bad_rollout_told_as_promoted(shop: Shop) -> None:
     shop.amend({f"{EVIDENCE}/{name}": content for name, content in files.items()})
 
 
+def a_second_ending(shop: Shop) -> None:
+    told = shop.git("log", "-1", "--format=%B", shop.moments["rejected"].commit)
+    path = "models/delays/rollouts/20231114T221320-v2.0.0/rollout.yaml"
+    shop.edit(path, "requests: ", "requests: 9", told)
+
+
 # --- history ---------------------------------------------------------------------------
 
 
@@ -285,7 +327,30 @@ def merge_without_the_other_side(shop: Shop) -> None:
     shop.git("switch", "-q", "-C", "main", "mine")
 
 
+def merge_that_changes_roles(shop: Shop) -> None:
+    """As no side has them, in a merge that claims to be coalmine's."""
+    told = shop.git("log", "-1", "--format=%B", shop.moments["promoted"].commit)
+    shop.git("switch", "-q", "-c", "mine", shop.moments["joined"].commit)
+    shop.commit({"notes.txt": "mine\n"})
+    shop.git("switch", "-q", "main")
+    shop.git("merge", "-q", "--no-ff", "--no-commit", "mine")
+    shop.write({SLOTS: shop.read(SLOTS).replace("stable: blue", "stable: green")})
+    shop.git("add", "-A")
+    shop.git("commit", "-q", "-F", "-", stdin=told.replace("Decision: promoted\n", ""))
+
+
 TAMPERINGS = {
+    "a manifest beside a kept champion": Tampering(manifest_beside_a_kept_champion, {Kind.BY_HAND: MANIFEST}),
+    "another dataset in the manifest": Tampering(dataset_in_the_manifest, {Kind.DATASET: MANIFEST}),
+    "a dataset that never was": Tampering(
+        dataset_that_never_was, {Kind.DATASET: "data/flights/partitions.dvc"}
+    ),
+    "pods with another manifest": Tampering(pods_that_are_given_another_manifest, {Kind.SLOT_RELEASE: SLOTS}),
+    "a second ending of a rollout": Tampering(
+        a_second_ending,
+        {Kind.EVIDENCE_CHANGED: "v2.0.0/rollout.yaml", Kind.EVIDENCE_MISSING: "v2.0.0"},
+    ),
+    "a merge that changes roles": Tampering(merge_that_changes_roles, {Kind.BY_HAND: SLOTS}),
     "a manifest edited in a later commit": Tampering(manifest_in_a_later_commit, {Kind.BY_HAND: MANIFEST}),
     "a manifest edited in its own commit": Tampering(manifest_in_its_own_commit, {Kind.MANIFEST: MANIFEST}),
     "a manifest that is another version's": Tampering(version_in_the_manifest, {Kind.MANIFEST: MANIFEST}),
@@ -427,3 +492,8 @@ def test_whoever_edits_by_hand_is_named_and_what_served_before_and_after(shop: S
     assert BY_EVE in finding.seen
     assert "“Quick fix”" in finding.seen
     assert "1.0.0 served, then 1.1.0 served" in finding.seen
+
+
+def test_pods_that_are_given_the_released_manifest_are_no_finding(shop: Shop) -> None:
+    shop.go_back_to("handed over").amend({SLOTS: with_pod(shop, shop.read(MANIFEST))})
+    assert shop.verify().findings == ()
