@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from coalmine.audit.closing import parse_record, record_folder, unpack_lines
-from coalmine.audit.record import closing_commit
+from coalmine.audit.record import endings, place_of
+from coalmine.audit.slots_history import Place
 from coalmine.durable import read_lines
 from coalmine.errors import InputError, NotFound
 from coalmine.journals.journal import PLAN, TICKS, has_ended, parse_plan, read_about, read_events, read_plan
@@ -73,22 +74,30 @@ class Difference:
     computed: str
 
 
-def find(repository: Repository, rollout: str) -> Recorded:
+def find(repository: Repository, named: str) -> Recorded:
     """
-    rollout: its id.
+    named: the rollout's id; `MODEL/` or `ENVIRONMENT/MODEL/` before it says which, where several have it.
 
     Raises:
         NotFound: neither Git nor this machine knows it; names the newest ones that they know.
-        InputError: it kept no ticks: coalmine wrote them not yet.
+        InputError: several have that id, or it kept no ticks: coalmine wrote them not yet.
         IntegrityError: the record was edited or damaged.
     """
-    ending = closing_commit(repository, rollout)
-    if ending is not None:
-        return _from_git(repository, ending, rollout)
-    folders = sorted((repository.top / STATE / "rollouts").glob(f"*/*/{rollout}/"))
-    if not folders:
-        raise NotFound(f"No rollout {rollout}, in Git or on this machine. {_known(repository)}")
-    return _from_journal(folders[0])
+    *wanted, rollout = named.split("/")
+    folders = (repository.top / STATE / "rollouts").glob(f"*/*/{rollout}/")
+    found: dict[Place, Path | Commit] = {}
+    for ending in endings(repository, rollout):
+        found.setdefault(place_of(ending), ending)
+    for folder in folders:
+        found.setdefault((folder.parents[1].name, folder.parent.name), folder)
+    places = sorted(place for place in found if list(place[2 - len(wanted) :]) == wanted)
+    if not places:
+        raise NotFound(f"No rollout {named}, in Git or on this machine. {_known(repository)}")
+    if len(places) > 1:
+        names = " or ".join(f"{environment}/{model}/{rollout}" for environment, model in places)
+        raise InputError(f"{len(places)} rollouts have the id {rollout}. Say which: {names}")
+    source = found[places[0]]
+    return _from_journal(source) if isinstance(source, Path) else _from_git(repository, source, rollout)
 
 
 def first_difference(recorded: Recorded) -> Difference | None:

@@ -119,7 +119,7 @@ def plan(
 
 
 def replay(
-    rollout: Annotated[str, typer.Argument(help="The rollout's id, as its page and its commit name it.")],
+    rollout: Annotated[str, typer.Argument(help="The rollout's id, from its page or commit, or MODEL/ID.")],
     plan: Annotated[
         Path | None,
         typer.Option(help="What this plan would have done: a model.yaml, or a file with `rollout` alone."),

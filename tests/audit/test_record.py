@@ -159,7 +159,23 @@ def test_what_was_taken_back_in_git_is_not_promoted(serving: World) -> None:
 
 def test_the_starting_commit_of_a_rollout_does_not_count_as_its_end(world: World) -> None:
     world.start(FIRST)
-    assert closing_commit(world.repository, FIRST.about.id) is None
+    assert closing_commit(world.repository, FIRST.about) is None
+
+
+@pytest.mark.parametrize("other", [{"Model": "credit-risk"}, {"Environment": "production"}], ids=str)
+def test_the_end_of_another_rollout_of_that_second_and_version_is_not_this_ones(
+    serving: World, other: dict[str, str]
+) -> None:
+    folder = serving.start(GOOD)
+    about = GOOD.about
+    own = {"Model": MODEL, "Version": GOOD.version, "Environment": ENVIRONMENT, "Rollout": about.id}
+    serving.publish("Elsewhere", {Path("elsewhere"): "x"}, {**own, **other, "Decision": "promoted"})
+    assert closing_commit(serving.repository, about) is None
+    serving.record(folder).promote()
+    stable = serving.slots().stable_release
+    assert stable is not None
+    assert stable.version == GOOD.version
+    assert closing_commit(serving.repository, about) == serving.repository.commit("HEAD")
 
 
 # --- what stays of the rollout ---------------------------------------------------------
