@@ -32,7 +32,8 @@ WITHIN_S = 420.0
 PLAN = """rollout:
   stages: [50]
   bake_s: 4
-  no_data_budget_s: 120
+  no_data_budget_s: 300
+  progress_deadline_s: 300
   gates:
     - {gate: errors, margin: 0.1}
 """
