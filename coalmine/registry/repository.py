@@ -226,7 +226,9 @@ class Repository:
             archive.seek(0)
             try:
                 with tarfile.open(fileobj=archive) as tar:
-                    tar.extractall(into, filter="data")
+                    # An attribute, since Python before 3.11.4 knows no filters, and ignores it.
+                    tar.extraction_filter = getattr(tarfile, "data_filter", None)
+                    tar.extractall(into)
             except OSError as error:
                 raise machine_fault(error, into) from error
 
