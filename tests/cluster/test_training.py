@@ -29,7 +29,16 @@ from tests.cluster.forwarding import forwarded
 from tests.cluster.image import PIPELINES_REFERENCE
 from tests.cluster.kubectl import kubectl
 from tests.cluster.routed import eventually
-from tests.cluster.shop import ENVIRONMENT, LONG_BAKE, PROMETHEUS_URL, Shop, change, opened, reachable_host
+from tests.cluster.shop import (
+    ENVIRONMENT,
+    LONG_BAKE,
+    PROMETHEUS_URL,
+    ROLLED_BACK,
+    Shop,
+    change,
+    opened,
+    reachable_host,
+)
 from tests.ports import reserved_port
 from tests.scenarios.lending import LINEAR, MODEL_YAML, TREES
 from tests.scenarios.workplace import MODEL
@@ -101,7 +110,7 @@ class Office:
 
 @pytest.fixture
 def office(released: Path, tmp_path: Path, cluster: Cluster) -> Iterator[Office]:
-    """1.0.0 serves, a better model's code is pushed, and the worker is ready."""
+    """1.0.0 serves, 1.2.0 was turned away, a better model's code is pushed, and the worker is ready."""
     host, namespace = reachable_host(cluster), f"{cluster.namespace}-training"
     with (
         opened(released, tmp_path, cluster, "gateway_api") as shop,
@@ -110,6 +119,9 @@ def office(released: Path, tmp_path: Path, cluster: Cluster) -> Iterator[Office]
         serving_prefect(tmp_path / "prefect", host) as prefect,
     ):
         shop.deliver("1.0.0")
+        with shop.users() as users:
+            users.await_requests(200)
+            shop.deliver("1.2.0", status=ROLLED_BACK)  # so 1.1.0 is whom the next one must beat
         shop.plan(LONG_BAKE)
         shop.work.edit(MODEL_YAML, LINEAR, TREES.replace("10", "12"))
         shop.work.edit(MODEL_YAML, "split:\n  rows: complete #", "split: #")
