@@ -23,6 +23,7 @@ from coalmine.errors import (
     PushRejected,
     RemoteUnavailable,
     RepositoryUnready,
+    Unavailable,
 )
 from coalmine.journals import journal
 from coalmine.journals.about import About, rollout_id
@@ -351,7 +352,12 @@ def _roll_out(
             ended = drive(ports, act)
         except Exception:
             raise
-        except BaseException:  # Ctrl-C, SIGTERM, or Prefect's signal for a cancelled run
+        except BaseException as error:  # Ctrl-C, SIGTERM, or Prefect's signal for a cancelled run
+            # Ctrl-C is a person's no to the release. The others end this process alone.
+            if not isinstance(error, KeyboardInterrupt) and _is_served(serving):
+                way_back = f"coalmine abort {about.model} --environment {about.environment}"
+                tell(f"Ended: the runner goes on with the rollout. To bring its users back: {way_back}")
+                raise
             # Nobody watches the candidate any more: its users go back before this process ends.
             tell("Interrupted: bringing the users back to stable.")
             interrupt = Request(Ask.ABORT, f"{about.triggered_by.who} (interrupt)", time.time())
@@ -362,6 +368,14 @@ def _roll_out(
         chosen.reconciler.reconcile(serving.slots(about.model))
         chosen.router.give_back()
         return _reported(workspace, about, folder, ended, tell)
+
+
+def _is_served(serving: ServingEnvironment) -> bool:
+    """Whether a runner service is alive, as far as can be seen from here."""
+    try:
+        return serving.rollouts.runner.is_held()
+    except Unavailable:
+        return False
 
 
 def _plan(workspace: Workspace, spec: ModelSpec, folder: Path) -> Plan:
