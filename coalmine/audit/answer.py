@@ -38,7 +38,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table. brief: how many of its columns a terminal has room for. nothing: what to say without rows."""
+    """A table. brief: how many of its columns a line has room for. nothing: what to say without rows."""
 
     title: str
     heads: tuple[str, ...]

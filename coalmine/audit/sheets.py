@@ -36,7 +36,7 @@ def of_serving(found: Sequence[Serving]) -> tuple[Part, ...]:
         "Manifest sha256",
         "Datasets",
     )
-    return (Sheet("What served", heads, tuple(map(_serving, found)), 7, "Nothing served then."),)
+    return (Sheet("What served", heads, tuple(map(_serving, found)), 8, "Nothing served then."),)
 
 
 def of_deeds(title: str, deeds: Iterable[Deed]) -> tuple[Part, ...]:
@@ -52,7 +52,7 @@ def of_deeds(title: str, deeds: Iterable[Deed]) -> tuple[Part, ...]:
         "Rollout",
         "In words",
     )
-    return (Sheet(title, heads, tuple(map(_deed, deeds)), 8, "Nothing was done."),)
+    return (Sheet(title, heads, tuple(map(_deed, deeds)), 7, "Nothing was done."),)
 
 
 def of_between(found: Between) -> tuple[Part, ...]:
