@@ -7,6 +7,7 @@ manifest and the rollout's record keep.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from pydantic import ValidationError
 
@@ -21,6 +22,7 @@ def to_trailer(trigger: Trigger) -> str:
     return f"{who} ({trigger.kind}, {trigger.proof})"
 
 
+@lru_cache(maxsize=4096)  # a record names few people, many times
 def from_trailer(text: str) -> Trigger | None:
     """None: not written by `to_trailer`."""
     match = _TRAILER.fullmatch(text)

@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from coalmine.audit.attribution import to_trailer
-from coalmine.audit.closing import Ending, dump_record, pack_ticks, record_folder, to_record
+from coalmine.audit.closing import pack_ticks, to_record
+from coalmine.audit.rollout_record import Ending, dump_record, record_folder
 from coalmine.audit.slots_history import Place
 from coalmine.audit.story import Story, read_story
 from coalmine.durable import replace_bytes

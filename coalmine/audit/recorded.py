@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coalmine.audit.closing import parse_record, record_folder, unpack_lines
+from coalmine.audit.closing import unpack_lines
 from coalmine.audit.record import endings, place_of
+from coalmine.audit.rollout_record import parse_record, record_folder
 from coalmine.audit.slots_history import Place
 from coalmine.durable import read_lines
 from coalmine.errors import InputError, NotFound

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -39,10 +38,11 @@ def slots_history(
     commits = {commit.sha: commit for commit in reversed(list(repository.log([files, records])))}
     touched = [(sha, path) for sha, path in _touched(repository, files) if sha in commits]
     left: dict[str, dict[Place, Slots]] = {sha: {} for sha in commits}
-    for (sha, path), text in zip(touched, _contents(repository, touched), strict=True):
+    texts = repository.read_all([f"{sha}:{path}" for sha, path in touched])
+    for (sha, path), text in zip(touched, texts, strict=True):
         place = (path.parts[2], path.parts[3])
         left[sha][place] = (
-            _nothing(place) if text is None else parse_slots(text, f"{path} at commit {sha[:12]}")
+            _nothing(place) if text is None else parse_slots(text.decode(), f"{path} at commit {sha[:12]}")
         )
     changes: dict[Place, list[SlotsChange]] = {}
     for sha, commit in commits.items():
@@ -65,19 +65,3 @@ def _touched(repository: Repository, files: str) -> list[tuple[str, PurePosixPat
     told = repository.git("log", "--full-history", "-c", "--format=%x1e%H", "--name-only", "--", files)
     records = [record.split("\n") for record in told.split("\x1e")[1:]]
     return [(record[0], PurePosixPath(path)) for record in reversed(records) for path in record[1:] if path]
-
-
-def _contents(repository: Repository, asked: Sequence[tuple[str, PurePosixPath]]) -> Iterator[str | None]:
-    """Each file at its commit, None where it was removed."""
-    names = "".join(f"{sha}:{path}\n" for sha, path in asked)
-    answer = repository.try_git("cat-file", "--batch", stdin=names.encode()).out
-    position = 0
-    for _ in asked:
-        end = answer.index(b"\n", position)
-        head, position = answer[position:end], end + 1
-        if head.endswith(b" missing"):
-            yield None
-            continue
-        size = int(head.split(b" ")[-1])
-        yield answer[position : position + size].decode()
-        position += size + 1

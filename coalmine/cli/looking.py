@@ -62,25 +62,6 @@ def _rollout_lines(model: str, rollout: RolloutStatus) -> Iterator[str]:
         )
 
 
-def audit(
-    model: Annotated[str | None, typer.Argument(help="Default: every model.")] = None,
-    environment: EnvironmentName = "local",
-    at: Annotated[datetime | None, typer.Option(help="What served at this time (UTC).")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """What served when, why, by whom, with which dataset. Answered from Git alone."""
-    from rich.console import Console
-
-    from coalmine.operations.audit import audit as ask
-    from coalmine.operations.audit import print_audit
-
-    found = ask(open_workspace(), environment, model, at)
-    if as_json:
-        print_json(found)
-    else:
-        print_audit(found, Console())
-
-
 def report(model: ModelName, environment: EnvironmentName = "local") -> None:
     """Write the page of the newest rollout, and say where it is."""
     from coalmine.operations.report import newest_report

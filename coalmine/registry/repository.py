@@ -10,7 +10,7 @@ import os
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -209,6 +209,24 @@ class Repository:
         if found.status != 0:
             raise NotFound(f"commit {commit[:12]} of {self.top} has no file {path}")
         return found.out
+
+    def read_all(self, names: Sequence[str]) -> list[bytes | None]:
+        """The blobs at `names` (`<commit>:<path>`), in one git process; None where there is none."""
+        answer = self.try_git(
+            "cat-file", "--batch", stdin="".join(f"{name}\n" for name in names).encode()
+        ).out
+        blobs: list[bytes | None] = []
+        position = 0
+        for _ in names:
+            end = answer.index(b"\n", position)
+            head, position = answer[position:end], end + 1
+            if head.endswith(b" missing"):
+                blobs.append(None)
+                continue
+            size = int(head.split(b" ")[-1])
+            blobs.append(answer[position : position + size])
+            position += size + 1
+        return blobs
 
     def export(self, commit: str, paths: Iterable[Path | str], into: Path) -> None:
         """Write the files under `paths` as `commit` holds them to `into`, at the same paths.
