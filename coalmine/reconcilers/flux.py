@@ -113,8 +113,9 @@ class FluxReconciler:
         if fetched != commit and self._pushed.is_before(fetched, commit):
             return flux_state.behind(source, commit)
 
-        def is_done(present: Json) -> bool:
-            return flux_state.is_handled(present) or flux_state.is_looking_at_health(present, revision)
+        def is_done(present: Json, asked: str) -> bool:
+            handled = flux_state.is_handled(present, asked)
+            return handled or flux_state.is_looking_at_health(present, revision)
 
         kustomization = self._ask(KUSTOMIZATION, kustomization, is_done, deadline)
         if (why := flux_state.kustomization_failure(kustomization, revision)) is not None:
@@ -128,12 +129,12 @@ class FluxReconciler:
             raise ReconcilerUnavailable(flux_state.applied_elsewhere(kustomization, revision, missing))
         return flux_state.behind(source, commit, missing)
 
-    def _ask(self, kind: Kind, thing: Json, is_done: Callable[[Json], bool], deadline: float) -> Json:
+    def _ask(self, kind: Kind, thing: Json, is_done: Callable[[Json, str], bool], deadline: float) -> Json:
         """`thing` once Flux has looked at it again."""
         flux, name = self._flux.in_namespace(thing["metadata"]["namespace"]), thing["metadata"]["name"]
-        asked = {"metadata": {"annotations": {flux_state.REQUESTED_AT: datetime.now(UTC).isoformat()}}}
-        thing = flux.merge(kind, name, asked)
-        while not is_done(thing):
+        asked = datetime.now(UTC).isoformat()
+        thing = flux.merge(kind, name, {"metadata": {"annotations": {flux_state.REQUESTED_AT: asked}}})
+        while not is_done(thing, asked):
             if time.monotonic() > deadline:
                 raise ReconcilerUnavailable(flux_state.unhandled(thing, self._within_s))
             time.sleep(_POLL_S)

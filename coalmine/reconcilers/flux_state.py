@@ -8,6 +8,7 @@ have answered. All words here are for people: what is wrong, where, Flux's own w
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from pathlib import PurePath
 
 from coalmine.cluster.client import Json
@@ -80,10 +81,16 @@ def unwell(kustomization: Json, source: Json, branch: str, folder: PurePath) -> 
     return kustomization_failure(kustomization, revision) or kustomization_waits(kustomization)
 
 
-def is_handled(thing: Json) -> bool:
-    """Whether the newest request was answered. Who asked it is no matter: it came after our own."""
-    requested = thing["metadata"].get("annotations", {}).get(REQUESTED_AT)
-    return bool(thing.get("status", {}).get("lastHandledReconcileAt") == requested)
+def is_handled(thing: Json, asked: str) -> bool:
+    """Whether the request of `asked` (a time) was answered, or one that took its place: where many ask, there
+    is always one more that was not."""
+    handled = thing.get("status", {}).get("lastHandledReconcileAt")
+    if handled == thing["metadata"].get("annotations", {}).get(REQUESTED_AT):
+        return True
+    try:
+        return datetime.fromisoformat(handled or "") >= datetime.fromisoformat(asked)
+    except (ValueError, TypeError):  # somebody asked in words of their own
+        return False
 
 
 def unhandled(thing: Json, within_s: float) -> str:

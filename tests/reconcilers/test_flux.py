@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -47,6 +48,7 @@ class Flux:
     source_runs: bool = True
     kustomization_runs: bool = True
     looks_at_health: bool = False
+    asked_meanwhile: bool = False  # by another one, before each answer is out
     asked: list[str] = field(default_factory=list)
 
     def __call__(self, written: Json) -> None:
@@ -65,6 +67,9 @@ class Flux:
                     status["lastHandledReconcileAt"] = requested
             case _:
                 pass
+        if self.asked_meanwhile:
+            later = datetime.fromisoformat(requested) + timedelta(seconds=1)
+            written["metadata"]["annotations"][REQUESTED_AT] = later.isoformat()
 
     def fetch(self, status: Json) -> None:
         if self.source_fails is not None:
@@ -154,6 +159,14 @@ def spec(server: ApiServer, kind: str) -> Json:
 
 
 def test_the_source_is_asked_before_the_kustomization(server: ApiServer, controllers: Flux) -> None:
+    reconciler(server).reconcile(AT_REST)
+    assert controllers.asked == ["GitRepository", "Kustomization"]
+
+
+def test_where_somebody_always_asks_anew_ones_own_request_is_answered_all_the_same(
+    server: ApiServer, controllers: Flux
+) -> None:
+    controllers.asked_meanwhile = True
     reconciler(server).reconcile(AT_REST)
     assert controllers.asked == ["GitRepository", "Kustomization"]
 
