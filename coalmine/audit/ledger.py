@@ -1,4 +1,4 @@
-"""The whole record of a clone, read once, in five git processes whatever its length.
+"""The whole record of a clone, read once, by a handful of git processes whatever its length.
 
 The commits' trailers are its index: which place each one was about, and what it put there. The slots files
 are the truth. Commits without trailers are compared with their parents, so that what was done by hand is
@@ -162,10 +162,11 @@ class Ledger:
 def read_ledger(repository: Repository) -> Ledger:
     """
     Raises:
-        RepositoryUnready: no commit yet.
+        RepositoryUnready: no commit yet, or a shallow clone.
         IntegrityError: a slots file was edited so that it cannot be read.
     """
     head = repository.head()
+    repository.require_whole_history()
     commits = tuple(reversed(list(repository.log())))
     by_hand = _changed_by_hand(repository, [commit.sha for commit in commits if _place(commit) is None])
     touching: dict[Place, list[Commit]] = {}

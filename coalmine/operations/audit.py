@@ -100,7 +100,7 @@ def open_audit(workspace: Workspace, model: str | None = None, environment: str 
 
     Raises:
         NotFound: there is no such model or environment, and never was one.
-        RepositoryUnready: no commit yet.
+        RepositoryUnready: no commit yet, or a shallow clone.
         IntegrityError: a file that coalmine wrote cannot be read any more.
     """
     ledger = read_ledger(workspace.repository)

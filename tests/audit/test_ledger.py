@@ -11,6 +11,8 @@ from coalmine.audit.attribution import to_trailer
 from coalmine.audit.ledger import read_ledger
 from coalmine.audit.questions import at as question
 from coalmine.audit.questions.scope import Scope
+from coalmine.errors import RepositoryUnready
+from coalmine.registry.repository import Repository
 from coalmine.slots import dump_slots, parse_slots, slots_path
 from tests.audit.conftest import ENVIRONMENT, GOOD, MODEL, SLOTS, World
 from tests.audit.told import ADA, PRODUCTION, SECOND, TO_PRODUCTION, at
@@ -93,6 +95,13 @@ def test_a_conflict_that_a_person_resolved_in_a_merge_is_their_change(serving: W
 
 def nobody(held: str) -> str:
     return dump_slots(parse_slots(held, "").model_copy(update={"stable": None}))
+
+
+def test_a_shallow_clone_is_refused(serving: World, tmp_path: Path) -> None:
+    shallow = tmp_path / "shallow"
+    serving.git("clone", "-q", "--depth", "1", serving.remote.as_uri(), str(shallow))
+    with pytest.raises(RepositoryUnready, match="git fetch --unshallow"):
+        read_ledger(Repository.open(shallow))
 
 
 def test_an_empty_record_holds_nothing(world: World) -> None:
