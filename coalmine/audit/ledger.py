@@ -104,7 +104,7 @@ class Ledger:
 
     @property
     def models(self) -> set[str]:
-        return {deed.model for deed in self.deeds}
+        return {commit.trailers["Model"] for commit in self.commits if "Model" in commit.trailers}
 
     @property
     def environments(self) -> set[str]:
@@ -208,8 +208,8 @@ def _turns(
 
 
 def _as_recorded(commit: Commit) -> Turn | None:
-    deed = recorded_deed(commit)
-    if deed is None or deed.action not in _TURNING:
+    deed = recorded_deed(commit) if commit.trailers.get("Decision") in _TURNING else None
+    if deed is None:
         return None
     return Turn(deed, deed.version, commit.trailers.get("Digest"), commit.trailers.get("Release"))
 
