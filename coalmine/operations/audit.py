@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -110,7 +111,8 @@ def open_audit(workspace: Workspace, model: str | None = None, environment: str 
     if environment is not None and environment not in ledger.environments:
         workspace.settings.environment(environment)
     remote = workspace.repository.remote_url(workspace.settings.git.remote)
-    where = remote or str(workspace.top)
+    # A URL may bring a token with it, and answers are kept.
+    where = re.sub(r"//[^/]*@", "//", remote) or str(workspace.top)
     return Audit(ledger, where, Scope(model, environment), datetime.now(UTC).replace(microsecond=0))
 
 
