@@ -76,6 +76,7 @@ def test_a_page_holds_every_column_and_takes_no_words_for_html() -> None:
     page = render(answer(FACTS, SHEET))
     assert page.count(DIGEST) == 2
     assert "<Sam>" not in page
+    assert "<did>" not in page
     assert "<title>Who &lt;did&gt; it?</title>" in page
     assert page == render(answer(FACTS, SHEET))
 
