@@ -1,4 +1,4 @@
-"""The whole record of a clone, read once, in five git processes whatever its length.
+"""The whole record of a clone, read once, by a handful of git processes whatever its length.
 
 The commits' trailers are its index: which place each one was about, and what it put there. The slots files
 are the truth. Commits without trailers are compared with their parents, so that what was done by hand is
@@ -104,7 +104,7 @@ class Ledger:
 
     @property
     def models(self) -> set[str]:
-        return {deed.model for deed in self.deeds}
+        return {commit.trailers["Model"] for commit in self.commits if "Model" in commit.trailers}
 
     @property
     def environments(self) -> set[str]:
@@ -162,10 +162,11 @@ class Ledger:
 def read_ledger(repository: Repository) -> Ledger:
     """
     Raises:
-        RepositoryUnready: no commit yet.
+        RepositoryUnready: no commit yet, or a shallow clone.
         IntegrityError: a slots file was edited so that it cannot be read.
     """
     head = repository.head()
+    repository.require_whole_history()
     commits = tuple(reversed(list(repository.log())))
     by_hand = _changed_by_hand(repository, [commit.sha for commit in commits if _place(commit) is None])
     touching: dict[Place, list[Commit]] = {}
@@ -207,8 +208,8 @@ def _turns(
 
 
 def _as_recorded(commit: Commit) -> Turn | None:
-    deed = recorded_deed(commit)
-    if deed is None or deed.action not in _TURNING:
+    deed = recorded_deed(commit) if commit.trailers.get("Decision") in _TURNING else None
+    if deed is None:
         return None
     return Turn(deed, deed.version, commit.trailers.get("Digest"), commit.trailers.get("Release"))
 

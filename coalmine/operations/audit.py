@@ -16,6 +16,7 @@ from coalmine.audit.questions.by_person import by_person
 from coalmine.audit.questions.scope import Scope
 from coalmine.errors import InputError, NotFound
 from coalmine.operations.workspace import Workspace
+from coalmine.registry.faults import without_credentials
 from coalmine.spec import model_names
 
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
@@ -100,7 +101,7 @@ def open_audit(workspace: Workspace, model: str | None = None, environment: str 
 
     Raises:
         NotFound: there is no such model or environment, and never was one.
-        RepositoryUnready: no commit yet.
+        RepositoryUnready: no commit yet, or a shallow clone.
         IntegrityError: a file that coalmine wrote cannot be read any more.
     """
     ledger = read_ledger(workspace.repository)
@@ -110,7 +111,7 @@ def open_audit(workspace: Workspace, model: str | None = None, environment: str 
     if environment is not None and environment not in ledger.environments:
         workspace.settings.environment(environment)
     remote = workspace.repository.remote_url(workspace.settings.git.remote)
-    where = remote or str(workspace.top)
+    where = without_credentials(remote) or str(workspace.top)  # answers are kept
     return Audit(ledger, where, Scope(model, environment), datetime.now(UTC).replace(microsecond=0))
 
 

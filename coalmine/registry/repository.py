@@ -28,6 +28,7 @@ _LOG_FORMAT = (
     "--format=%x1e%H%x1f%cI%x1f%an <%ae>%x1f%s%x1f"
     "%(trailers:only,unfold,separator=%x1d,key_value_separator=%x1c)"
 )
+_BLOBS_AT_ONCE = 1000
 _INDEX_LOCK_TRIES = 50  # editors and prompts hold the index for some milliseconds
 _INDEX_LOCK_WAIT_S = 0.1
 
@@ -210,23 +211,35 @@ class Repository:
             raise NotFound(f"commit {commit[:12]} of {self.top} has no file {path}")
         return found.out
 
-    def read_all(self, names: Sequence[str]) -> list[bytes | None]:
-        """The blobs at `names` (`<commit>:<path>`), in one git process; None where there is none."""
-        answer = self.try_git(
-            "cat-file", "--batch", stdin="".join(f"{name}\n" for name in names).encode()
-        ).out
-        blobs: list[bytes | None] = []
-        position = 0
-        for _ in names:
-            end = answer.index(b"\n", position)
-            head, position = answer[position:end], end + 1
-            if head.endswith(b" missing"):
-                blobs.append(None)
-                continue
-            size = int(head.split(b" ")[-1])
-            blobs.append(answer[position : position + size])
-            position += size + 1
-        return blobs
+    def read_all(self, names: Sequence[str]) -> Iterator[bytes | None]:
+        """The blobs at `names` (`<commit>:<path>`), in order; None where there is none.
+
+        One git process for a thousand names, so that no more of them are in memory at once.
+        """
+        for start in range(0, len(names), _BLOBS_AT_ONCE):
+            some = names[start : start + _BLOBS_AT_ONCE]
+            asked = "".join(f"{name}\n" for name in some).encode()
+            answer, position = self.try_git("cat-file", "--batch", stdin=asked).out, 0
+            for _ in some:
+                end = answer.index(b"\n", position)
+                head, position = answer[position:end], end + 1
+                if head.endswith(b" missing"):
+                    yield None
+                    continue
+                size = int(head.split(b" ")[-1])
+                yield answer[position : position + size]
+                position += size + 1
+
+    def require_whole_history(self) -> None:
+        """
+        Raises:
+            RepositoryUnready: the clone is shallow.
+        """
+        if self.git("rev-parse", "--is-shallow-repository") == "true":
+            raise RepositoryUnready(
+                f"{self.top} is a shallow clone, which has the end of the history alone. Take the rest: "
+                "git fetch --unshallow"
+            )
 
     def export(self, commit: str, paths: Iterable[Path | str], into: Path) -> None:
         """Write the files under `paths` as `commit` holds them to `into`, at the same paths.

@@ -120,11 +120,12 @@ class World:
         self.hand_over(fake)
         return write_rollout(self.top, fake)
 
-    def hand_over(self, fake: FakeRollout) -> None:
+    def hand_over(self, fake: FakeRollout, before_s: float = 0) -> None:
+        """before_s: how long before its rollout starts."""
         who = fake.about.triggered_by
         if fake.version not in self.releases:
             self.decide(fake.version, "release", who)
-        self.at(fake.started_at_s)
+        self.at(fake.started_at_s - before_s)
         slots = self.slots(fake.environment, fake.model).with_candidate(self.releases[fake.version])
         trailers = {
             "Model": fake.model,

@@ -173,6 +173,19 @@ def test_11_a_page_for_the_file_needs_nothing_else(
     ] == []
 
 
+def test_a_token_in_the_remotes_url_is_in_no_answer(
+    done: tuple[World, Path], ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, clone = done
+    own = tmp_path / "own"
+    world.git("clone", "-q", str(clone), str(own))
+    world.git("remote", "set-url", "origin", "https://auditor:s3cret@git.example.com/record.git", top=own)
+    monkeypatch.chdir(own)
+    said = ask("--page", str(tmp_path / "page.html"), "--json") + (tmp_path / "page.html").read_text()
+    assert said.count("https://git.example.com/record.git") == 2
+    assert "s3cret" not in said
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -16,6 +16,7 @@ from tests.journals.fake_rollouts import STARTED_AT_S, FakeRollout, make_manifes
 
 ADA = Trigger(kind="person", who="Ada <ada@example.com>", proof="signature")
 MIA = "Mia <mia@example.org>"
+LONG = "Dr. Alexandra von Hohenfels-Waldstein, second line, model risk and validation <avhw@example.org>"
 OTHER, PRODUCTION = "credit-risk", "production"
 WEATHER = LookupTable(
     dataset="weather", md5="ef" * 16 + ".dir", key=("origin", "hour"), columns=(), missing="null", files=()
@@ -60,6 +61,7 @@ def tell(world: World) -> None:
     world.promote(TO_PRODUCTION)
     folder = world.start(SECOND)
     approve(folder, MIA, SECOND.started_at_s + 30)
+    approve(folder, LONG, SECOND.started_at_s + 31)
     world.at(SECOND.started_at_s + 120)
     world.record(folder).promote()
     world.now_s = LOAN_MODEL.started_at_s - 7200

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,7 +13,6 @@ from coalmine.errors import InputError, NotFound
 from coalmine.manifest import Trigger, manifest_path
 from coalmine.registry.repository import Commit
 
-_AT_ONCE = 500  # manifests in memory
 _CODE = re.compile(rb"^code: '?([0-9a-f]{40})'?$", re.MULTILINE)
 
 
@@ -71,15 +70,8 @@ def _commit(ledger: Ledger, asked: str) -> Commit:
 
 
 def _built(ledger: Ledger, code: str) -> Iterator[Built]:
-    releases = ledger.releases
-    for start in range(0, len(releases), _AT_ONCE):
-        some = releases[start : start + _AT_ONCE]
-        for commit, text in zip(some, _manifests(ledger, some), strict=True):
-            found = _CODE.search(text or b"")
-            if found is not None and found[1].decode() == code:
-                yield Built(commit.trailers["Model"], commit.trailers["Version"], commit.at, commit.sha)
-
-
-def _manifests(ledger: Ledger, releases: Sequence[Commit]) -> list[bytes | None]:
-    names = [f"{commit.sha}:{manifest_path(commit.trailers['Model'])}" for commit in releases]
-    return ledger.repository.read_all(names)
+    names = [f"{commit.sha}:{manifest_path(commit.trailers['Model'])}" for commit in ledger.releases]
+    for commit, text in zip(ledger.releases, ledger.repository.read_all(names), strict=True):
+        found = _CODE.search(text or b"")
+        if found is not None and found[1].decode() == code:
+            yield Built(commit.trailers["Model"], commit.trailers["Version"], commit.at, commit.sha)

@@ -5,11 +5,12 @@ from datetime import datetime
 import pytest
 
 from coalmine.audit.deeds import Action
-from coalmine.audit.ledger import Ledger
-from coalmine.audit.questions.at import serving
+from coalmine.audit.ledger import Ledger, read_ledger
+from coalmine.audit.questions.at import InFlight, serving
 from coalmine.audit.questions.scope import Scope
-from tests.audit.conftest import BAD, ENVIRONMENT, GOOD, MODEL
+from tests.audit.conftest import BAD, ENVIRONMENT, FIRST, GOOD, MODEL, World
 from tests.audit.told import OTHER, PRODUCTION, SECOND, at
+from tests.journals.fake_rollouts import write_rollout
 
 LOCAL = Scope(MODEL, ENVIRONMENT)
 
@@ -91,3 +92,15 @@ def test_what_was_changed_by_hand_ends_what_served_before(ledger: Ledger) -> Non
 def test_a_place_where_nothing_served_yet_has_no_line(ledger: Ledger) -> None:
     assert [line.environment for line in serving(ledger, Scope(), at(0))] == ["local"]
     assert serving(ledger, Scope(), at(-7_081)) == []
+
+
+def test_a_candidate_whose_rollout_has_not_started_is_beside_nothing(world: World) -> None:
+    world.promote(FIRST)
+    world.hand_over(GOOD, before_s=50)
+    folder = write_rollout(world.top, GOOD)
+    world.at(GOOD.started_at_s + 120)
+    world.record(folder).promote()
+    ledger = read_ledger(world.repository)
+    for after_s, beside in ((-10, None), (1, InFlight(GOOD.about.id, "1.1.0", 0))):
+        (line,) = serving(ledger, LOCAL, at(after_s))
+        assert line.beside == beside

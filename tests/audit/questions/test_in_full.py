@@ -12,7 +12,7 @@ from coalmine.manifest import manifest_path
 from coalmine.slots import Slot
 from tests.audit.conftest import BAD, ENVIRONMENT, GOOD, MODEL, SLOTS, World, copy_world
 from tests.audit.simulated_rollouts import EVERYTHING, simulate
-from tests.audit.told import PRODUCTION, SECOND, at
+from tests.audit.told import LONG, MIA, PRODUCTION, SECOND, at
 from tests.simulators.world import World as Simulated
 
 
@@ -32,12 +32,13 @@ def test_release_evidence_and_people_are_told_together(ledger: Ledger) -> None:
     course = found.put_there
     assert course is not None
     assert (course.record.id, course.commit) == (SECOND.about.id, found.serving.commit)
-    assert [event.weight_percent for event in course.weights] == [0, 0, 5, 5, 25, 50, 100, 100, 100]
+    assert [event.weight_percent for event in course.weights] == [0, 0, 5, 5, 5, 25, 50, 100, 100, 100]
     assert {said.gate for said in course.gates} == {"errors", "latency"}
     assert course.gates[0].said.endswith("on stable.")
     assert [(asked.what, asked.who.who, asked.who.proof, asked.gates) for asked in course.asked] == [
         ("started", "Kim", "claimed", ()),
-        ("approved", "Mia <mia@example.org>", "unknown", ("risk",)),
+        ("approved", MIA, "unknown", ("risk",)),
+        ("approved", LONG, "unknown", ("risk",)),
     ]
     assert found.beside is None
 

@@ -12,7 +12,7 @@ from coalmine.audit.questions.by_person import by_person
 from coalmine.audit.questions.scope import Scope
 from coalmine.errors import InputError, NotFound
 from tests.audit.conftest import MODEL, World
-from tests.audit.told import ADA, OTHER, PRODUCTION, at
+from tests.audit.told import ADA, LONG, OTHER, PRODUCTION, at
 
 EVERYTHING = Scope()
 
@@ -104,6 +104,7 @@ def test_a_person_is_found_by_part_of_the_name_in_commits_and_in_rollouts(ledger
     (approved,) = by_person(ledger, EVERYTHING, "mia@example.org")
     assert (approved.action.value, approved.environment, approved.version) == ("asked", PRODUCTION, "1.1.0")
     assert approved.sentence == "Approved by Mia <mia@example.org>: risk, before 50 % of the users."
+    assert len(by_person(ledger, EVERYTHING, LONG)) == 1  # YAML folds such a name
     with pytest.raises(NotFound, match=r"Nobody called Zoe .* There are: Ada .*, Kim, Sam"):
         by_person(ledger, EVERYTHING, "Zoe")
 
