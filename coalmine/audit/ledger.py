@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 
 from coalmine.audit.deeds import Action, Deed, recorded_deed, who_of
-from coalmine.audit.slots_history import Place, SlotsChange, slots_history
+from coalmine.audit.slots_history import Place, SlotsChange, place_of, slots_history
 from coalmine.registry.repository import Commit, Repository
 from coalmine.slots import SlotRelease, Slots, parse_roles, slots_path
 
@@ -168,10 +168,10 @@ def read_ledger(repository: Repository) -> Ledger:
     head = repository.head()
     repository.require_whole_history()
     commits = tuple(reversed(list(repository.log())))
-    by_hand = _changed_by_hand(repository, [commit.sha for commit in commits if _place(commit) is None])
+    by_hand = _changed_by_hand(repository, [commit.sha for commit in commits if place_of(commit) is None])
     touching: dict[Place, list[Commit]] = {}
     for commit in commits:
-        for place in by_hand.get(commit.sha, ()) if (told := _place(commit)) is None else (told,):
+        for place in by_hand.get(commit.sha, ()) if (told := place_of(commit)) is None else (told,):
             touching.setdefault(place, []).append(commit)
     now, left = _states(repository, head, touching, by_hand)
     turns = {place: tuple(_turns(place, commits, left)) for place, commits in touching.items()}
@@ -185,21 +185,13 @@ def read_ledger(repository: Repository) -> Ledger:
 # --- the index: trailers ---------------------------------------------------------------
 
 
-def _place(commit: Commit) -> Place | None:
-    """Where the commit's trailers say that it changed the slots; None: they say of no place."""
-    trailers = commit.trailers
-    if "Environment" not in trailers or "Model" not in trailers:
-        return None
-    return trailers["Environment"], trailers["Model"]
-
-
 def _turns(
     place: Place, commits: Sequence[Commit], left: Mapping[tuple[Place, str], Slots]
 ) -> Iterator[Turn]:
     """left: the slots as each commit by hand left them."""
     before: Turn | None = None
     for commit in commits:
-        if _place(commit) is None:
+        if place_of(commit) is None:
             turn = _by_hand(place, commit, left[place, commit.sha].stable_release, before)
         else:
             turn = _as_recorded(commit)
@@ -296,7 +288,7 @@ def _turns_in_files(place: Place, changes: Iterable[SlotsChange]) -> Iterator[Tu
     for change in changes:
         if change.changes_stable:
             stable, deed = change.after.stable_release, recorded_deed(change.commit)
-            said = deed is not None and deed.action in _TURNING and _place(change.commit) == place
+            said = deed is not None and deed.action in _TURNING and place_of(change.commit) == place
             yield _turn_to(stable, deed if said and deed else _unrecorded(place, change.commit, stable))
 
 

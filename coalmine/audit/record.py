@@ -12,8 +12,8 @@ from pathlib import Path
 
 from coalmine.audit.attribution import to_trailer
 from coalmine.audit.closing import pack_ticks, to_record
-from coalmine.audit.rollout_record import Ending, dump_record, record_folder
-from coalmine.audit.slots_history import Place
+from coalmine.audit.rollout_record import Ending, closings, dump_record, record_folder
+from coalmine.audit.slots_history import place_of
 from coalmine.audit.story import Story, read_story
 from coalmine.durable import replace_bytes
 from coalmine.errors import Conflict, RemoteUnavailable
@@ -106,13 +106,7 @@ def closing_commit(repository: Repository, about: About) -> Commit | None:
 def endings(repository: Repository, rollout: str) -> Iterator[Commit]:
     """The closing commits of all rollouts with that id, newest first: of several models that were released
     within one second, say."""
-    known = set(Ending)
-    commits = repository.log(trailers={"Rollout": rollout})
-    return (commit for commit in commits if commit.trailers.get("Decision") in known)
-
-
-def place_of(closing: Commit) -> Place:
-    return closing.trailers.get("Environment", ""), closing.trailers.get("Model", "")
+    return closings(repository.log(trailers={"Rollout": rollout}))
 
 
 def _again(closed: Commit) -> Change:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from coalmine.audit.closing import unpack_lines
-from coalmine.audit.record import endings, place_of
+from coalmine.audit.record import endings
 from coalmine.audit.rollout_record import parse_record, record_folder
-from coalmine.audit.slots_history import Place
+from coalmine.audit.slots_history import Place, place_of
 from coalmine.durable import read_lines
 from coalmine.errors import InputError, NotFound
 from coalmine.journals.journal import PLAN, TICKS, has_ended, parse_plan, read_about, read_events, read_plan
@@ -88,7 +88,8 @@ def find(repository: Repository, named: str) -> Recorded:
     folders = (repository.top / STATE / "rollouts").glob(f"*/*/{rollout}/")
     found: dict[Place, Path | Commit] = {}
     for ending in endings(repository, rollout):
-        found.setdefault(place_of(ending), ending)
+        if (place := place_of(ending)) is not None:
+            found.setdefault(place, ending)
     for folder in folders:
         found.setdefault((folder.parents[1].name, folder.parent.name), folder)
     places = sorted(place for place in found if list(place[2 - len(wanted) :]) == wanted)

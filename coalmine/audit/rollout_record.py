@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from coalmine.errors import IntegrityError
 from coalmine.manifest import Trigger
+from coalmine.registry.repository import Commit
 from coalmine.spec import YAML_LOADER
 
 _HEAD = """\
@@ -78,6 +80,12 @@ class RolloutRecord(_Value):
 def record_folder(model: str, rollout: str) -> Path:
     """From the top of the repository."""
     return Path("models") / model / "rollouts" / rollout
+
+
+def closings(commits: Iterable[Commit]) -> Iterator[Commit]:
+    """Those of `commits` that ended a rollout, in their order."""
+    endings = set(Ending)
+    return (c for c in commits if c.trailers.get("Decision") in endings and "Rollout" in c.trailers)
 
 
 def dump_record(record: RolloutRecord) -> str:

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from coalmine.audit.answer import Facts, Part, Sheet, moment
+from coalmine.audit.attribution import to_trailer
 from coalmine.audit.deeds import Deed
-from coalmine.manifest import DatasetVersion, Estimate, LookupTable, Manifest, ReleaseFile, Trigger
+from coalmine.manifest import DatasetVersion, Estimate, LookupTable, Manifest, ReleaseFile
 
 if TYPE_CHECKING:  # what a rollout's ticks stand on takes half a second to import
+    from coalmine.audit.asked import Asked
     from coalmine.audit.questions.at import Serving
     from coalmine.audit.questions.between import Between
     from coalmine.audit.questions.by_commit import CommitStory
@@ -90,7 +92,7 @@ def of_commit(story: CommitStory) -> tuple[Part, ...]:
             ("Commit", story.commit),
             ("Committed", moment(story.at)),
             ("Author", story.author),
-            ("Asked for by", _who(story.who)),
+            ("Asked for by", to_trailer(story.who)),
             ("Says", story.subject),
         ),
     )
@@ -188,18 +190,16 @@ def _served(found: InFull) -> Iterator[tuple[str, str]]:
             "Beside it then",
             f"{beside.weight_percent} % of the users on {beside.version} (rollout {beside.rollout})",
         )
-    yield "Put there by", f"{_who(serving.who)}: {serving.action}, commit {serving.commit}"
+    yield "Put there by", f"{to_trailer(serving.who)}: {serving.action}, commit {serving.commit}"
     if found.put_there is not None:
         yield "Rollout", found.put_there.record.id
-        approvals = [each for each in found.put_there.asked if each.what == "approved"]
-        yield (
-            "Approved by",
-            "; ".join(
-                f"{_who(each.who)}, {' and '.join(each.gates)}, at {moment(each.at)}" for each in approvals
-            )
-            or "nobody, as far as its rollout says",
-        )
-    yield "Released by", _who(found.manifest.trigger)
+        approvals = [_approval(each) for each in found.put_there.asked if each.what == "approved"]
+        yield "Approved by", "; ".join(approvals) or "nobody, as far as its rollout says"
+    yield "Released by", to_trailer(found.manifest.trigger)
+
+
+def _approval(approved: Asked) -> str:
+    return f"{to_trailer(approved.who)}, {' and '.join(approved.gates)}, at {moment(approved.at)}"
 
 
 def _made(manifest: Manifest, serving: Serving) -> Iterator[tuple[str, str]]:
@@ -277,7 +277,3 @@ def _estimate(metric: Estimate) -> str:
 
 def _settings(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}: {value}" for name, value in settings.items())
-
-
-def _who(trigger: Trigger) -> str:
-    return f"{trigger.who} ({trigger.kind}, {trigger.proof})"

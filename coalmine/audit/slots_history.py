@@ -11,6 +11,14 @@ from coalmine.slots import Slots, parse_slots
 Place = tuple[str, str]  # environment, model
 
 
+def place_of(commit: Commit) -> Place | None:
+    """Where the commit's trailers say that it changed the slots; None: they say of no place."""
+    trailers = commit.trailers
+    if "Environment" not in trailers or "Model" not in trailers:
+        return None
+    return trailers["Environment"], trailers["Model"]
+
+
 @dataclass(frozen=True)
 class SlotsChange:
     """The slots of one model in one environment before and after one commit."""
@@ -46,8 +54,8 @@ def slots_history(
         )
     changes: dict[Place, list[SlotsChange]] = {}
     for sha, commit in commits.items():
-        closed = (commit.trailers.get("Environment", ""), commit.trailers.get("Model", ""))
-        if closed in changes:
+        closed = place_of(commit)
+        if closed is not None and closed in changes:
             left[sha].setdefault(closed, changes[closed][-1].after)
         for place, after in left[sha].items():
             earlier = changes.setdefault(place, [])

@@ -354,7 +354,7 @@ def _roll_out(
             raise
         except BaseException as error:  # Ctrl-C, SIGTERM, or Prefect's signal for a cancelled run
             # Ctrl-C is a person's no to the release. The others end this process alone.
-            if not isinstance(error, KeyboardInterrupt) and _is_served(serving):
+            if not isinstance(error, KeyboardInterrupt) and _runner_is_alive(serving):
                 way_back = f"coalmine abort {about.model} --environment {about.environment}"
                 tell(f"Ended: the runner goes on with the rollout. To bring its users back: {way_back}")
                 raise
@@ -370,8 +370,8 @@ def _roll_out(
         return _reported(workspace, about, folder, ended, tell)
 
 
-def _is_served(serving: ServingEnvironment) -> bool:
-    """Whether a runner service is alive, as far as can be seen from here."""
+def _runner_is_alive(serving: ServingEnvironment) -> bool:
+    """As far as can be seen from here."""
     try:
         return serving.rollouts.runner.is_held()
     except Unavailable:

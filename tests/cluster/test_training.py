@@ -228,7 +228,7 @@ def test_a_pod_that_is_killed_amid_its_rollout_leaves_it_to_the_runner(office: O
         runner.communicate(timeout=30)
 
 
-def test_a_run_whose_job_is_deleted_takes_its_users_back_before_its_pod_ends(office: Office) -> None:
+def test_a_run_whose_job_is_deleted_takes_its_users_back(office: Office) -> None:
     with office.shop.users() as users:
         run = office.ask("retrain-and-deliver/retrain-and-deliver", model=MODEL)
         users.await_version("1.3.0", within_s=300)

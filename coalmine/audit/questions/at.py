@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from coalmine.audit.deeds import Action
 from coalmine.audit.ledger import Ledger, Span
 from coalmine.audit.questions.scope import Scope
-from coalmine.audit.rollout_record import RolloutRecord, parse_record, record_folder
+from coalmine.audit.rollout_record import RolloutRecord, closings, parse_record, record_folder
 from coalmine.audit.slots_history import Place
 from coalmine.errors import IntegrityError
 from coalmine.manifest import Trigger
 from coalmine.registry.repository import Commit, Repository
 from coalmine.slots import SlotRelease
-
-_ENDINGS = (Action.PROMOTED, Action.REJECTED)
 
 
 @dataclass(frozen=True)
@@ -87,12 +85,6 @@ def record_name(closing: Commit) -> str:
     """Git's name of the file that the rollout which ended in `closing` left."""
     folder = record_folder(closing.trailers["Model"], closing.trailers["Rollout"])
     return f"{closing.sha}:{folder / 'rollout.yaml'}"
-
-
-def closings(commits: Iterable[Commit]) -> Iterator[Commit]:
-    """Those that ended a rollout."""
-    endings = set(_ENDINGS)
-    return (c for c in commits if c.trailers.get("Decision") in endings and "Rollout" in c.trailers)
 
 
 def _agree(spans: Mapping[Place, Span], stable: Mapping[Place, SlotRelease]) -> bool:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from coalmine.audit.asked import asked_of
 from coalmine.audit.deeds import Action, Deed
 from coalmine.audit.ledger import Ledger
-from coalmine.audit.questions.at import closings, record_name
+from coalmine.audit.questions.at import record_name
 from coalmine.audit.questions.scope import Scope
-from coalmine.audit.rollout_record import parse_record
+from coalmine.audit.rollout_record import closings, parse_record
 from coalmine.errors import NotFound
 from coalmine.registry.repository import Commit
 

@@ -11,9 +11,9 @@ from coalmine.audit.asked import Asked, asked_of
 from coalmine.audit.closing import unpack_polls
 from coalmine.audit.deeds import who_of
 from coalmine.audit.ledger import Ledger
-from coalmine.audit.questions.at import Serving, closings, read_records, serving
+from coalmine.audit.questions.at import Serving, read_records, serving
 from coalmine.audit.questions.scope import Scope
-from coalmine.audit.rollout_record import EventRecord, RolloutRecord, record_folder
+from coalmine.audit.rollout_record import EventRecord, RolloutRecord, closings, record_folder
 from coalmine.errors import IntegrityError, NotFound
 from coalmine.journals.polls import PollRecord
 from coalmine.manifest import Manifest, manifest_path, parse_manifest
