@@ -343,7 +343,11 @@ def _roll_out(
     drive = drive or driving(serving.rollouts, folder)
     again = about.candidate in turned_away(workspace.repository, about.model, about.environment)
 
+    drove = False
+
     def act(ports: Ports) -> RolloutState:
+        nonlocal drove
+        drove = True
         return run(plan, slots, ports, asked_by=about.triggered_by.who, again=again)
 
     with notifying(serving.rollouts, folder, spec.rollout.notify) as told:
@@ -364,9 +368,10 @@ def _roll_out(
             serving.rollouts.ask(folder, interrupt)
             drive(ports, act)
             raise
-        # What Git says runs, and only then the route is Git's again: an older commit would move the users.
-        chosen.reconciler.reconcile(serving.slots(about.model))
-        chosen.router.give_back()
+        if drove:  # else whoever did does this
+            # What Git says runs, and only then the route is Git's: an older commit would move the users.
+            chosen.reconciler.reconcile(serving.slots(about.model))
+            chosen.router.give_back()
         return _reported(workspace, about, folder, ended, tell)
 
 

@@ -26,6 +26,7 @@ _FINAL = {
     "ReconciliationFailed": "the API server refuses what was built",
 }
 
+_HEALTH = "health check"
 _NOT_ALLOWED = re.compile("authentication required|authorization failed|unable to authenticate|denied", re.I)
 
 
@@ -93,16 +94,22 @@ def is_handled(thing: Json, asked: str) -> bool:
         return False
 
 
+def is_at_work(thing: Json) -> bool:
+    """Whether it makes progress. To wait for pods to be well is none: that takes all of `spec.timeout`."""
+    working = _condition(thing, "Reconciling")
+    return working.get("status") == "True" and _HEALTH not in _words(working)
+
+
 def unhandled(thing: Json, within_s: float) -> str:
     """Why nothing came of a request."""
     working = _condition(thing, "Reconciling")
     if working.get("status") != "True":
         return (
-            f"{named(thing)} was asked, and nobody answered within {within_s:g} s: Flux's controller of it "
+            f"{named(thing)} was asked, and nobody answered within {within_s:.3g} s: Flux's controller of it "
             "does not run, or is overloaded. See: flux check"
         )
-    busy = f"{named(thing)} is at work still after {within_s:g} s: {_words(working)}"
-    if "health check" in busy:
+    busy = f"{named(thing)} is at work still after {within_s:.3g} s: {_words(working)}"
+    if _HEALTH in busy:
         return f"{busy}. Nothing else happens until that ends: set `spec.wait` to false"
     return f"{busy}. A large repository takes its time: run again"
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -448,6 +449,31 @@ def test_a_kustomization_that_is_busy_with_the_health_of_another_commit_says_how
     said = refusal(server)
     assert words in said
     assert "set `spec.wait` to false" in said
+
+
+@pytest.fixture
+def at_work(server: ApiServer, controllers: Flux) -> Flux:
+    controllers.kustomization_runs = False
+    working = {"type": "Reconciling", "status": "True", "message": "Building manifests"}
+    server.at(KUSTOMIZATION, "coalmine", NAMESPACE)["status"] = {"conditions": [working]}
+    return controllers
+
+
+def test_flux_that_is_at_work_is_waited_for(server: ApiServer, at_work: Flux) -> None:
+    def answer() -> None:
+        at_work.kustomization_runs = True
+        at_work(server.at(KUSTOMIZATION, "coalmine", NAMESPACE))
+
+    later = threading.Timer(1.0, answer)
+    later.start()
+    reconciler(server, within_s=0.2).reconcile(AT_REST)
+    later.join()
+
+
+def test_but_not_for_ever(server: ApiServer, at_work: Flux, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flux, "AT_WORK_FOR_S", 0.3)
+    assert "is at work still after 0.5 s: Building manifests" in refusal(server)
+    assert at_work.asked == ["GitRepository", "Kustomization"]
 
 
 def test_the_failure_of_an_older_commit_is_not_taken_for_ours(server: ApiServer, controllers: Flux) -> None:
