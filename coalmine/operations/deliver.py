@@ -21,6 +21,7 @@ from coalmine.errors import (
     InputError,
     NotFound,
     PushRejected,
+    ReconcilerUnavailable,
     RemoteUnavailable,
     RepositoryUnready,
     Unavailable,
@@ -44,7 +45,7 @@ from coalmine.rollout.runner import Ports, finish_record, run
 from coalmine.rollout.state import Phase, RolloutState
 from coalmine.slots import Slots, dump_slots, slots_path
 from coalmine.spec import ModelSpec, load_model_spec
-from coalmine.wiring import rollout_ports
+from coalmine.wiring import Adapters, rollout_ports
 
 OTHER_RUNNER_ENDS_WITHIN_S = 60.0
 
@@ -159,6 +160,24 @@ def restore(serving: ServingEnvironment, spec: ModelSpec, slots: Slots) -> None:
     # Whatever another hand made of the route.
     chosen.router.set_split(TrafficSplit.all_to(slots.stable))
     chosen.router.give_back()
+
+
+def leave_at_rest(serving: ServingEnvironment, chosen: Adapters, model: str) -> None:
+    """What Git says runs, and only then the route is Git's: an older commit would move the users.
+
+    Where the next release was handed over meanwhile, the route is its rollout's, and so is what runs.
+
+    Raises:
+        ReconcilerUnavailable: safe to retry.
+    """
+    slots = serving.slots(model)
+    try:
+        chosen.reconciler.reconcile(slots)
+    except ReconcilerUnavailable:
+        if serving.slots(model) == slots:
+            raise
+    if slots.candidate is None and serving.slots(model) == slots:
+        chosen.router.give_back()
 
 
 def _wanted(workspace: Workspace, model: str, version: str | None) -> Release:
@@ -369,9 +388,7 @@ def _roll_out(
             drive(ports, act)
             raise
         if drove:  # else whoever did does this
-            # What Git says runs, and only then the route is Git's: an older commit would move the users.
-            chosen.reconciler.reconcile(serving.slots(about.model))
-            chosen.router.give_back()
+            leave_at_rest(serving, chosen, about.model)
         return _reported(workspace, about, folder, ended, tell)
 
 
