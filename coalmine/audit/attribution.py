@@ -1,7 +1,7 @@
 """Who or what asked, as the `Triggered-By` trailer of a commit says it, with its proof.
 
-Law: `from_trailer(to_trailer(t)) == t`, but for line breaks in `who` and for `run`, which the
-manifest and the rollout's record keep.
+Law: `from_trailer(to_trailer(t)) == t`, but for line breaks in `who` and for `run` and `because`, which
+the manifest and the rollout's record keep.
 """
 
 from __future__ import annotations

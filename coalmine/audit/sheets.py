@@ -196,6 +196,8 @@ def _served(found: InFull) -> Iterator[tuple[str, str]]:
         approvals = [_approval(each) for each in found.put_there.asked if each.what == "approved"]
         yield "Approved by", "; ".join(approvals) or "nobody, as far as its rollout says"
     yield "Released by", to_trailer(found.manifest.trigger)
+    if found.manifest.trigger.because is not None:
+        yield "Retrained because", found.manifest.trigger.because
 
 
 def _approval(approved: Asked) -> str:

@@ -39,6 +39,7 @@ for command in (
     repository.init,
     releases.ingest,
     releases.retrain,
+    looking.due,
     looking.plan,
     releases.deliver,
     releases.rollback,

@@ -62,6 +62,25 @@ def _rollout_lines(model: str, rollout: RolloutStatus) -> Iterator[str]:
         )
 
 
+def due(
+    models: Annotated[list[str] | None, typer.Argument(help="Default: every model.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Which models are due to be retrained, and why."""
+    from coalmine.operations.due import due as look
+
+    found = look(open_workspace(), models or ())
+    if as_json:
+        print_json(found.models)
+        return
+    for each in found.models:
+        say(f"{each.model}: {'due' if each.causes else 'not due'}")
+        for cause in each.causes:
+            say(f"  {cause.kind}: {cause.because}")
+        for note in each.notes:
+            say(f"  {note}")
+
+
 def report(model: ModelName, environment: EnvironmentName = "local") -> None:
     """Write the page of the newest rollout, and say where it is."""
     from coalmine.operations.report import newest_report

@@ -197,6 +197,11 @@ class Repository:
     def commit(self, revision: str) -> Commit:
         return _parse_commit(self.git("log", "-1", _LOG_FORMAT, revision).removeprefix(_RECORD))
 
+    def newest(self, path: Path | str) -> Commit | None:
+        """The newest commit that touches `path`; None where none does."""
+        found = self.git("log", "-1", _LOG_FORMAT, "HEAD", "--", str(path))
+        return _parse_commit(found.removeprefix(_RECORD)) if found else None
+
     def is_before(self, commit: str, other: str) -> bool:
         """Whether `other` follows `commit`, or is it; not where one of them is not here."""
         return self.try_git("merge-base", "--is-ancestor", commit, other).status == 0
