@@ -43,7 +43,7 @@ Json = dict[str, Any]
 OUT = Path(__file__).parent / "results" / "watches.json"
 ROLLOUTS = 20
 UNLIMITED = 1e9
-SETTLED_S = 2.0
+WITHIN_S, POLL_S = 20.0, 0.001
 
 
 def main() -> int:
@@ -56,8 +56,7 @@ def main() -> int:
         plain, watched = _cluster(address), WatchedCluster(_cluster(address))
         try:
             ways = [_Way(plain), _Way(watched)]
-            ways[1].look()  # the watches begin
-            time.sleep(SETTLED_S)
+            _await("everything is mirrored", lambda: ways[1].requests_of_a_round() == ROLLOUTS)
             for way in (*ways, *ways) * rounds:
                 way.measure()
             late_ms = [_seen_after_ms(watched, plain, number) for number in range(rounds)]
@@ -91,15 +90,16 @@ class _Way:
         self.cpu_s: list[float] = []
         self._looks = [_look(self.cluster, f"m-{number:02}") for number in range(ROLLOUTS)]
 
-    def look(self) -> None:
+    def requests_of_a_round(self) -> int:
+        before = self.cluster.pace.asked
         for look in self._looks:
             look()
+        return self.cluster.pace.asked - before
 
     def measure(self) -> None:
-        requests, cpu_s = self.cluster.pace.asked, time.process_time()
-        self.look()
-        self.cpu_s.append(time.process_time() - cpu_s)
-        self.requests += self.cluster.pace.asked - requests
+        began_s = time.process_time()
+        self.requests += self.requests_of_a_round()
+        self.cpu_s.append(time.process_time() - began_s)
         self.looks += ROLLOUTS
 
 
@@ -120,11 +120,23 @@ def _look(cluster: Cluster, model: str) -> Callable[[], None]:
 
 def _seen_after_ms(watched: WatchedCluster, elsewhere: Cluster, number: int) -> float:
     name, words = "m-00-asks", f"words {number}"
+
+    def is_seen() -> bool:
+        seen = watched.get(CONFIG_MAP, name)
+        return seen is not None and seen["data"].get("said") == words
+
     elsewhere.merge(CONFIG_MAP, name, {"data": {"said": words}})
     began_s = time.monotonic()
-    while ((watched.get(CONFIG_MAP, name) or {}).get("data") or {}).get("said") != words:
-        time.sleep(0.001)
+    _await("another one's write is seen", is_seen)
     return 1000 * (time.monotonic() - began_s)
+
+
+def _await(what: str, is_so: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + WITHIN_S
+    while not is_so():
+        if time.monotonic() > until_s:
+            raise SystemExit(f"not within {WITHIN_S:g} s: {what}")
+        time.sleep(POLL_S)
 
 
 # --- the API server ---------------------------------------------------------------------
@@ -158,7 +170,7 @@ def _serve(asked: Connection) -> None:
                 body = {"kind": "ConfigMap", "metadata": {}, "data": {}}
                 writer.create(CONFIG_MAP, _numbered(body, f"{model}-{of}"))
         asked.send(api.port)
-        time.sleep(3600)
+        asked.poll(None)  # until the other end is closed
 
 
 def _numbered(body: Json, name: str) -> Json:

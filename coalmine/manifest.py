@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from coalmine.errors import IntegrityError
 from coalmine.spec import YAML_LOADER, Task
@@ -117,12 +117,17 @@ class ReleaseDecision(Value):
 
 
 class Trigger(Value):
-    """Who or what asked, and what proves it."""
+    """Who or what asked, and what proves it.
 
-    kind: Literal["schedule", "person", "automation"]
+    A change is its author's; why it, drift or lost quality made the model due stands in `because`.
+    """
+
+    kind: Literal["schedule", "person", "automation", "change", "drift", "quality"]
     who: str
     proof: Literal["signature", "claimed", "unknown"] = "unknown"
     run: str | None = None  # the Prefect flow run
+    # Left out where there is none, so that releases from before it keep their digest.
+    because: str | None = Field(None, exclude_if=lambda because: because is None)
 
 
 class Manifest(Value):

@@ -138,6 +138,17 @@ def parse_slots(text: str, where: str) -> Slots:
         ) from error
 
 
+def parse_roles(text: str, where: str) -> Slots:
+    """`parse_slots` without `pods`, which hold a whole manifest each: for reading many.
+
+    Raises:
+        IntegrityError: a machine writes this file; a broken one was edited by hand.
+    """
+    head, _, _ = text.partition("\npods:\n")
+    as_written = all(f"\n{key}:" in head for key in ("stable", "candidate", "releases"))
+    return parse_slots(head if as_written else text, where)
+
+
 def dump_slots(slots: Slots) -> str:
     content = slots.model_dump(mode="json")
     content["pods"] = {slot.value: _pod(slots.pods.get(slot)) for slot in Slot}

@@ -2,8 +2,8 @@
 
 Text enters here once and leaves as frozen values. Every unknown key is refused with the
 nearest known one; DVC stages depend on single keys of model.yaml, so an edit of `rollout`
-(coalmine/rollout_spec.py) retrains nothing. What the rules are applied to (rows, models, traffic)
-stands elsewhere.
+(coalmine/rollout_spec.py) or `retrain` (coalmine/retrain_spec.py) retrains nothing. What the rules
+are applied to (rows, models, traffic) stands elsewhere.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from coalmine.errors import NotFound, SpecError
+from coalmine.retrain_spec import Retrain
 from coalmine.rollout_spec import TAG, PredictionsSpec, Rollout, gate_name
 from coalmine.strict import Spec
 
@@ -282,6 +283,7 @@ class ModelSpec(Spec):
     evaluation: Evaluation
     serving: Serving = Serving()
     rollout: Rollout = Rollout()
+    retrain: Retrain = Retrain()
 
     @model_validator(mode="after")
     def _no_leak(self) -> ModelSpec:

@@ -14,9 +14,12 @@ from prefect.exceptions import ParameterBindError, ParameterTypeError
 from flows.deliver import deliver
 from flows.retrain import retrain
 from flows.retrain_and_deliver import retrain_and_deliver
+from flows.retrain_due import retrain_due
 from flows.rollback import rollback
 
-FLOWS: dict[str, Any] = {flow.name: flow for flow in (retrain, deliver, retrain_and_deliver, rollback)}
+FLOWS: dict[str, Any] = {
+    flow.name: flow for flow in (retrain, deliver, retrain_and_deliver, retrain_due, rollback)
+}
 
 
 def main(words: list[str]) -> None:

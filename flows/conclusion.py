@@ -14,10 +14,11 @@ from prefect.states import Cancelled, Completed, Failed
 
 from coalmine.errors import AlreadyRunning, CoalmineError
 from coalmine.operations.deliver import Delivered
+from coalmine.operations.due import DueModels
 from coalmine.operations.record import Recorded
 from coalmine.operations.rollback import RolledBack
 
-Result = Recorded | Delivered | RolledBack
+Result = Recorded | Delivered | RolledBack | DueModels
 
 
 def conclude(act: Callable[[], Result]) -> State[Any]:
@@ -43,6 +44,8 @@ def _state(result: Result) -> State[Any]:
         case RolledBack():
             message = f"{result.model}: everybody is back on {result.now}, after {result.before}."
             return Completed(name="RolledBack", message=message)
+        case DueModels():
+            return _of_look(result)
         case _:
             assert_never(result)
 
@@ -53,3 +56,10 @@ def _of_retraining(recorded: Recorded) -> State[Any]:
         return Completed(name="Unchanged", message=f"Nothing changed for {recorded.model} since {serves}.")
     name = "Kept" if recorded.version is None else "Released"
     return Completed(name=name, message=" ".join(recorded.reasons))
+
+
+def _of_look(found: DueModels) -> State[Any]:
+    due = [each.model for each in found.models if each.causes]
+    if not due:
+        return Completed(name="NothingDue", message="No model is due.")
+    return Completed(name="Due", message=f"Due: {', '.join(due)}.")

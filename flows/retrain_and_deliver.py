@@ -12,6 +12,7 @@ from coalmine.operations.ingest import NewData
 from coalmine.operations.record import Recorded
 from coalmine.operations.retrain import retrain
 from coalmine.operations.workspace import Workspace
+from coalmine.triggers.cause import Cause
 from flows.after_crash import finish_rollout
 from flows.conclusion import conclude
 from flows.rollout_page import rollout_page
@@ -26,6 +27,7 @@ def retrain_and_deliver(
     partitions: list[str] | None = None,
     environment: str = "local",
     asked_by: str = "",
+    cause: Cause | None = None,
 ) -> State[Any]:
     """Retrain; deliver what was released. A kept champion ends the run well, with nothing to deliver.
 
@@ -35,10 +37,11 @@ def retrain_and_deliver(
         partitions: Ingest these partitions instead, such as 2013-04
         environment: An environment of coalmine.yaml
         asked_by: Your name, for the record; a schedule leaves it empty
+        cause: What made the model due; the flow retrain-due fills it in
     """
 
     def act() -> Recorded | Delivered:
-        workspace, who, steps = Workspace.open(Path.cwd()), trigger(asked_by), tasks_about(model)
+        workspace, who, steps = Workspace.open(Path.cwd()), trigger(asked_by, cause), tasks_about(model)
         recorded = retrain(workspace, model, who, tell, data=partitions or data, steps=steps)
         if recorded.version is None:
             tell("The champion stays: nothing to deliver.")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalmine.errors import IntegrityError
-from coalmine.slots import Slot, SlotPod, SlotRelease, Slots, dump_slots, parse_slots
+from coalmine.slots import Slot, SlotPod, SlotRelease, Slots, dump_slots, parse_roles, parse_slots
 
 PATH = "k8s/environments/production/m/slots.yaml"
 EMPTY = Slots(environment="production", model="m")
@@ -102,3 +102,17 @@ def test_the_files_of_older_versions_are_read() -> None:
 def test_a_file_that_was_edited_by_hand_is_refused_with_the_way_back(text: str) -> None:
     with pytest.raises(IntegrityError, match=f"git checkout HEAD~1 -- {PATH}"):
         parse_slots(text, PATH)
+
+
+@pytest.mark.parametrize("slots", STATES.values(), ids=STATES)
+def test_the_roles_are_read_as_from_the_whole_file_without_its_pods(slots: Slots) -> None:
+    assert parse_roles(dump_slots(slots), PATH) == slots.model_copy(update={"pods": {}})
+
+
+def test_roles_below_the_pods_are_read_as_well() -> None:
+    """As a person may order the file."""
+    content = yaml.safe_load(dump_slots(SECOND))
+    moved = {key: content[key] for key in sorted(content, key=lambda key: key in ("stable", "releases"))}
+    text = yaml.safe_dump(moved, sort_keys=False)
+    assert text.index("\npods:\n") < text.index("\nreleases:")
+    assert parse_roles(text, PATH).releases == SECOND.releases

@@ -1,12 +1,13 @@
 """Who or what asked, as the `Triggered-By` trailer of a commit says it, with its proof.
 
-Law: `from_trailer(to_trailer(t)) == t`, but for line breaks in `who` and for `run`, which the
-manifest and the rollout's record keep.
+Law: `from_trailer(to_trailer(t)) == t`, but for line breaks in `who` and for `run` and `because`, which
+the manifest and the rollout's record keep.
 """
 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from pydantic import ValidationError
 
@@ -21,6 +22,7 @@ def to_trailer(trigger: Trigger) -> str:
     return f"{who} ({trigger.kind}, {trigger.proof})"
 
 
+@lru_cache(maxsize=4096)  # a record names few people, many times
 def from_trailer(text: str) -> Trigger | None:
     """None: not written by `to_trailer`."""
     match = _TRAILER.fullmatch(text)

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import assert_never
 
-from coalmine.audit.closing import POLLS_PACKED, TICKS_PACKED, record_folder, unpack_polls
+from coalmine.audit.closing import unpack_polls
+from coalmine.audit.rollout_record import POLLS_PACKED, TICKS_PACKED, record_folder
 from coalmine.journals.polls import PollRecord
 from coalmine.rollout.evidence import Arm
 from coalmine.rollout_spec import (

@@ -6,23 +6,25 @@ rollout finds the commit by its trailers and only makes good what is missing of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from coalmine.audit.attribution import to_trailer
-from coalmine.audit.closing import (
+from coalmine.audit.closing import pack_ticks, to_record
+from coalmine.audit.rollout_record import (
     RECORD,
     TICKS_PACKED,
     Ending,
+    closings,
     dump_record,
-    pack_ticks,
     record_folder,
-    to_record,
 )
+from coalmine.audit.slots_history import place_of
 from coalmine.audit.story import Story, read_story
 from coalmine.durable import replace_bytes
 from coalmine.errors import Conflict, RemoteUnavailable
+from coalmine.journals.about import About
 from coalmine.journals.journal import PLAN
 from coalmine.registry.commits import Change, Tag, catch_up, publish
 from coalmine.registry.repository import Commit, Repository
@@ -52,7 +54,7 @@ class GitRecord:
         self._close(read_story(self._folder), Ending.REJECTED, reason)
 
     def _close(self, story: Story, ending: Ending, reason: str) -> None:
-        closed = closing_commit(self._repository, story.about.id)
+        closed = closing_commit(self._repository, story.about)
         if closed is None:
             self._catch_up()
         change = self._write(story, ending, reason) if closed is None else _again(closed)
@@ -102,11 +104,16 @@ class GitRecord:
         return assignment_tag(about.model, about.environment, max(there, default=0) + 1)
 
 
-def closing_commit(repository: Repository, rollout: str) -> Commit | None:
-    """The commit that ended `rollout`, if it has ended."""
-    endings = set(Ending)
-    commits = repository.log(trailers={"Rollout": rollout})
-    return next((commit for commit in commits if commit.trailers.get("Decision") in endings), None)
+def closing_commit(repository: Repository, about: About) -> Commit | None:
+    """The commit that ended the rollout, if it has ended."""
+    place = (about.environment, about.model)
+    return next((commit for commit in endings(repository, about.id) if place_of(commit) == place), None)
+
+
+def endings(repository: Repository, rollout: str) -> Iterator[Commit]:
+    """The closing commits of all rollouts with that id, newest first: of several models that were released
+    within one second, say."""
+    return closings(repository.log(trailers={"Rollout": rollout}))
 
 
 def _again(closed: Commit) -> Change:

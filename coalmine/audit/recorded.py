@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coalmine.audit.closing import RECORD, TICKS_PACKED, parse_record, record_folder, unpack_lines
-from coalmine.audit.record import closing_commit
+from coalmine.audit.closing import unpack_lines
+from coalmine.audit.record import endings
+from coalmine.audit.rollout_record import RECORD, TICKS_PACKED, parse_record, record_folder
+from coalmine.audit.slots_history import Place, place_of
 from coalmine.durable import read_lines
 from coalmine.errors import InputError, NotFound
 from coalmine.journals.journal import PLAN, TICKS, has_ended, parse_plan, read_about, read_events, read_plan
@@ -73,22 +75,31 @@ class Difference:
     computed: str
 
 
-def find(repository: Repository, rollout: str) -> Recorded:
+def find(repository: Repository, named: str) -> Recorded:
     """
-    rollout: its id.
+    named: the rollout's id; `MODEL/` or `ENVIRONMENT/MODEL/` before it says which, where several have it.
 
     Raises:
         NotFound: neither Git nor this machine knows it; names the newest ones that they know.
-        InputError: it kept no ticks: coalmine wrote them not yet.
+        InputError: several have that id, or it kept no ticks: coalmine wrote them not yet.
         IntegrityError: the record was edited or damaged.
     """
-    ending = closing_commit(repository, rollout)
-    if ending is not None:
-        return _from_git(repository, ending, rollout)
-    folders = sorted((repository.top / STATE / "rollouts").glob(f"*/*/{rollout}/"))
-    if not folders:
-        raise NotFound(f"No rollout {rollout}, in Git or on this machine. {_known(repository)}")
-    return _from_journal(folders[0])
+    *wanted, rollout = named.split("/")
+    folders = (repository.top / STATE / "rollouts").glob(f"*/*/{rollout}/")
+    found: dict[Place, Path | Commit] = {}
+    for ending in endings(repository, rollout):
+        if (place := place_of(ending)) is not None:
+            found.setdefault(place, ending)
+    for folder in folders:
+        found.setdefault((folder.parents[1].name, folder.parent.name), folder)
+    places = sorted(place for place in found if list(place[2 - len(wanted) :]) == wanted)
+    if not places:
+        raise NotFound(f"No rollout {named}, in Git or on this machine. {_known(repository)}")
+    if len(places) > 1:
+        names = " or ".join(f"{environment}/{model}/{rollout}" for environment, model in places)
+        raise InputError(f"{len(places)} rollouts have the id {rollout}. Say which: {names}")
+    source = found[places[0]]
+    return _from_journal(source) if isinstance(source, Path) else _from_git(repository, source, rollout)
 
 
 @dataclass(frozen=True)
@@ -121,6 +132,8 @@ def _in_line(step: Step, line: Mapping[str, Any]) -> Difference | None:
     computed = tick_to_json(step.tick) | {"state": fingerprint(step.decision.state)}
     if step.decision.measured is not None:
         computed["poll"] = measured_to_json(step.decision.measured)
+    if _as_written(line) == _as_written(computed):
+        return None
     for key in sorted(computed.keys() | line.keys()):
         was, now = _as_written(line.get(key)), _as_written(computed.get(key))
         if was != now:

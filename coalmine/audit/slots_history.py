@@ -6,10 +6,17 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from coalmine.registry.repository import Commit, Repository
-from coalmine.registry.whole_history import contents
 from coalmine.slots import Slots, parse_slots
 
 Place = tuple[str, str]  # environment, model
+
+
+def place_of(commit: Commit) -> Place | None:
+    """Where the commit's trailers say that it changed the slots; None: they say of no place."""
+    trailers = commit.trailers
+    if "Environment" not in trailers or "Model" not in trailers:
+        return None
+    return trailers["Environment"], trailers["Model"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ def slots_history(
     commits = {commit.sha: commit for commit in reversed(list(repository.log([files, records])))}
     touched = [(sha, path) for sha, path in _touched(repository, files) if sha in commits]
     left: dict[str, dict[Place, Slots]] = {sha: {} for sha in commits}
-    texts = contents(repository, (f"{sha}:{path}" for sha, path in touched))
+    texts = repository.read_all([f"{sha}:{path}" for sha, path in touched])
     for (sha, path), text in zip(touched, texts, strict=True):
         place = (path.parts[2], path.parts[3])
         left[sha][place] = (
@@ -47,8 +54,8 @@ def slots_history(
         )
     changes: dict[Place, list[SlotsChange]] = {}
     for sha, commit in commits.items():
-        closed = (commit.trailers.get("Environment", ""), commit.trailers.get("Model", ""))
-        if closed in changes:
+        closed = place_of(commit)
+        if closed is not None and closed in changes:
             left[sha].setdefault(closed, changes[closed][-1].after)
         for place, after in left[sha].items():
             earlier = changes.setdefault(place, [])

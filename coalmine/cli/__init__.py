@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import typer
 
-from coalmine.cli import looking, releases, repository, rollouts, services
+from coalmine.cli import auditing, looking, releases, repository, rollouts, services
 from coalmine.cli.words import ROLLED_BACK
 from coalmine.errors import CoalmineError
 
@@ -39,6 +39,7 @@ for command in (
     repository.init,
     releases.ingest,
     releases.retrain,
+    looking.due,
     looking.plan,
     releases.deliver,
     releases.rollback,
@@ -52,7 +53,7 @@ for command in (
     rollouts.approve,
     rollouts.runner,
     looking.status,
-    looking.audit,
+    auditing.audit,
     looking.report,
     looking.replay,
     looking.verify,

@@ -62,23 +62,23 @@ def _rollout_lines(model: str, rollout: RolloutStatus) -> Iterator[str]:
         )
 
 
-def audit(
-    model: Annotated[str | None, typer.Argument(help="Default: every model.")] = None,
-    environment: EnvironmentName = "local",
-    at: Annotated[datetime | None, typer.Option(help="What served at this time (UTC).")] = None,
+def due(
+    models: Annotated[list[str] | None, typer.Argument(help="Default: every model.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """What served when, why, by whom, with which dataset. Answered from Git alone."""
-    from rich.console import Console
+    """Which models are due to be retrained, and why."""
+    from coalmine.operations.due import due as look
 
-    from coalmine.operations.audit import audit as ask
-    from coalmine.operations.audit import print_audit
-
-    found = ask(open_workspace(), environment, model, at)
+    found = look(open_workspace(), models or ())
     if as_json:
-        print_json(found)
-    else:
-        print_audit(found, Console())
+        print_json(found.models)
+        return
+    for each in found.models:
+        say(f"{each.model}: {'due' if each.causes else 'not due'}")
+        for cause in each.causes:
+            say(f"  {cause.kind}: {cause.because}")
+        for note in each.notes:
+            say(f"  {note}")
 
 
 def verify(
@@ -142,7 +142,7 @@ def plan(
 
 
 def replay(
-    rollout: Annotated[str, typer.Argument(help="The rollout's id, as its page and its commit name it.")],
+    rollout: Annotated[str, typer.Argument(help="The rollout's id, from its page or commit, or MODEL/ID.")],
     plan: Annotated[
         Path | None,
         typer.Option(help="What this plan would have done: a model.yaml, or a file with `rollout` alone."),

@@ -79,6 +79,8 @@ def _plain(value: Any) -> Any:
     """As JSON can hold it: no infinity is a number there."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _plain(dataclasses.asdict(value))
+    if hasattr(value, "model_dump"):  # pydantic's, which not every command imports
+        return value.model_dump(mode="json")
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

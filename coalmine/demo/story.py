@@ -22,12 +22,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from coalmine.audit.answer_terminal import print_answer
 from coalmine.demo.traffic import Scores, read_scores
 from coalmine.errors import CoalmineError, InputError
 from coalmine.journals import journal
 from coalmine.journals.rollouts import LocalRollouts
 from coalmine.operations import platform
-from coalmine.operations.audit import audit, print_audit
+from coalmine.operations.audit import open_audit
 from coalmine.operations.ingest import ingest
 from coalmine.operations.local_environment import LocalEnvironment
 from coalmine.operations.workspace import Workspace
@@ -147,7 +148,9 @@ def _bad_release(scene: Scene) -> None:
 
 def _audit(scene: Scene) -> None:
     _act(scene.console, "4. The audit", "what served when, why, by whom, with which data: asked of Git alone")
-    print_audit(audit(scene.workspace, ENVIRONMENT, MODEL), scene.console)
+    asked = open_audit(scene.workspace, MODEL, ENVIRONMENT)
+    print_answer(asked.at(), scene.console)
+    print_answer(asked.history(), scene.console)
 
 
 def _closing(scene: Scene, seconds: float, *, keep: bool) -> None:

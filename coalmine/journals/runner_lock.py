@@ -66,6 +66,8 @@ class LeaseRunnerLock:
     def __init__(self, leases: Leases, environment: str) -> None:
         self._leases = leases
         self._environment = environment
+        self._seen: Lease | None = None
+        self._look_again_s = float("-inf")
 
     @contextmanager
     def held(self, who: str) -> Iterator[None]:
@@ -87,8 +89,11 @@ class LeaseRunnerLock:
         return True
 
     def is_held(self) -> bool:
-        lease = self._leases.look(self.NAME)
-        return lease is not None and lease.is_held(self._leases.terms)
+        """As it was seen no longer ago than a lease goes unrenewed: followers ask often, and are many."""
+        if time.monotonic() >= self._look_again_s:
+            self._seen = self._leases.look(self.NAME)
+            self._look_again_s = time.monotonic() + self._leases.terms.renewed_every_s
+        return self._seen is not None and self._seen.is_held(self._leases.terms)
 
     def _refusal(self, lease: Lease) -> str:
         return f"The runner service of {self._environment} is already running ({lease.held_by})."

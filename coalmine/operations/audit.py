@@ -1,117 +1,131 @@
-"""What served when, why, by whom, with which data: answered from Git alone."""
+"""What served when, why, by whom, with which data: an auditor's questions, answered from Git alone."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from rich.console import Console
-from rich.table import Table
-
-from coalmine.audit import history
-from coalmine.audit.history import LIMITS, Entry, Served
-from coalmine.errors import NotFound
-from coalmine.manifest import LookupTable, Trigger
+from coalmine.audit import sheets
+from coalmine.audit.answer import Answer, Part, moment
+from coalmine.audit.ledger import Ledger, read_ledger
+from coalmine.audit.questions.at import serving
+from coalmine.audit.questions.between import between
+from coalmine.audit.questions.by_commit import by_commit
+from coalmine.audit.questions.by_dataset import by_dataset
+from coalmine.audit.questions.by_person import by_person
+from coalmine.audit.questions.scope import Scope
+from coalmine.errors import InputError, NotFound
 from coalmine.operations.workspace import Workspace
+from coalmine.registry.faults import without_credentials
 from coalmine.spec import model_names
+
+_BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class ModelAudit:
-    """serves: at the time asked for; None when nothing did. life: oldest first, until that time."""
+class Audit:
+    """The record of a workspace, read once, for any number of questions about `scope`.
 
-    model: str
-    environment: str
-    at: datetime
-    serves: Served | None
-    life: tuple[Entry, ...]
-
-
-def audit(
-    workspace: Workspace, environment: str, model: str | None = None, at: datetime | None = None
-) -> list[ModelAudit]:
+    Every question raises NotFound for what nobody knows, with what there is.
     """
-    model: default: every model. at: in UTC; default: now.
+
+    ledger: Ledger
+    repository: str
+    scope: Scope
+    now: datetime
+
+    @property
+    def _about(self) -> str:
+        where = f" in {self.scope.environment}" if self.scope.environment else ""
+        return f"{self.scope.model or 'every model'}{where}"
+
+    def at(self, at: datetime | None = None) -> Answer:
+        """One line for each place; everything about the release where a model was named. at: default now."""
+        time = at or self.now
+        question = f"What served of {self._about} at {moment(time)}?"
+        if self.scope.model is None:
+            found = serving(self.ledger, self.scope, time)
+            return self._answer(question, found, sheets.of_serving(found))
+        from coalmine.audit.questions.in_full import in_full  # half a second that one line does not need
+
+        full = in_full(self.ledger, self.scope, time)
+        return self._answer(question, full, sheets.of_full(full))
+
+    def history(self) -> Answer:
+        """
+        Raises:
+            InputError: no model was named.
+        """
+        if self.scope.model is None:
+            raise InputError("Name the model whose history you ask for: coalmine audit MODEL --history")
+        deeds = self.scope.deeds(self.ledger.deeds)
+        question = f"What was done to {self._about}, from the beginning?"
+        return self._answer(question, deeds, sheets.of_deeds("Its life, oldest first", deeds))
+
+    def between(self, since: datetime | None, until: datetime | None) -> Answer:
+        """since: default the beginning. until: default now.
+
+        Raises:
+            InputError: since is not before until.
+        """
+        start, end = since or _BEGINNING, until or self.now
+        if start > end:
+            raise InputError(f"--since {moment(start)} is after --until {moment(end)}: swap them")
+        found = between(self.ledger, self.scope, start, end)
+        beginning = "from the beginning" if since is None else f"after {moment(start)}"
+        question = f"What changed of {self._about} {beginning} until {moment(end)}?"
+        return self._answer(question, found, sheets.of_between(found))
+
+    def dataset(self, name: str) -> Answer:
+        uses = by_dataset(self.ledger, self.scope, name)
+        question = f"Which releases of {self._about} are made of {name}, and where did they serve?"
+        return self._answer(question, uses, sheets.of_uses(uses))
+
+    def by(self, words: str) -> Answer:
+        deeds = by_person(self.ledger, self.scope, words)
+        question = f"What did {words} do to {self._about}?"
+        return self._answer(question, deeds, sheets.of_deeds("What was done, oldest first", deeds))
+
+    def commit(self, sha: str) -> Answer:
+        story = by_commit(self.ledger, sha)
+        question = f"What did commit {sha} do, and which releases stand on it?"
+        return self._answer(question, story, sheets.of_commit(story))
+
+    def _answer(self, question: str, found: object, parts: tuple[Part, ...]) -> Answer:
+        return Answer(question, self.now, self.repository, self.ledger.head, found, parts)
+
+
+def open_audit(workspace: Workspace, model: str | None = None, environment: str | None = None) -> Audit:
+    """
+    model, environment: default: every one.
 
     Raises:
-        NotFound: no such model or environment.
+        NotFound: there is no such model or environment, and never was one.
+        RepositoryUnready: no commit yet, or a shallow clone.
+        IntegrityError: a file that coalmine wrote cannot be read any more.
     """
-    workspace.settings.environment(environment)
-    known = model_names(workspace.top)
-    if model is not None and model not in known:
-        raise NotFound(f"There is no model {model}. There are: {', '.join(known) or 'none'}.")
-    moment = datetime.now(UTC) if at is None else at.replace(tzinfo=at.tzinfo or UTC)
-    return [_audit(workspace, environment, name, moment) for name in ([model] if model else known)]
+    ledger = read_ledger(workspace.repository)
+    models = {*model_names(workspace.top), *ledger.models}
+    if model is not None and model not in models:
+        raise NotFound(f"There is no model {model}. There are: {', '.join(sorted(models)) or 'none'}.")
+    if environment is not None and environment not in ledger.environments:
+        workspace.settings.environment(environment)
+    remote = workspace.repository.remote_url(workspace.settings.git.remote)
+    where = without_credentials(remote) or str(workspace.top)  # answers are kept
+    return Audit(ledger, where, Scope(model, environment), datetime.now(UTC).replace(microsecond=0))
 
 
-def _audit(workspace: Workspace, environment: str, model: str, at: datetime) -> ModelAudit:
+def parse_time(text: str) -> datetime:
+    """ISO 8601; in UTC where it has no zone.
+
+    Raises:
+        InputError: it is none.
+    """
     try:
-        serves = history.served(workspace.repository, environment, model, at)
-    except NotFound:
-        serves = None
-    life = (entry for entry in history.history(workspace.repository, model) if entry.at <= at)
-    here = tuple(entry for entry in life if entry.environment in (None, environment))
-    return ModelAudit(model, environment, at, serves, here)
-
-
-def print_audit(audits: list[ModelAudit], console: Console) -> None:
-    for each in audits:
-        console.print(
-            f"\n[bold]{each.model}[/] in {each.environment} at {each.at:%Y-%m-%d %H:%M:%S} UTC",
-            highlight=False,
-        )
-        if each.serves is None:
-            console.print("  serves nobody")
-        else:
-            _print_served(each.serves, console)
-        if each.life:
-            console.print(_life(each.life))
-    console.print(f"[dim]{LIMITS}[/]", highlight=False)
-
-
-def _print_served(served: Served, console: Console) -> None:
-    dataset = served.dataset
-    span = dataset.train[0] if len(dataset.train) == 1 else f"{dataset.train[0]} to {dataset.train[-1]}"
-    metrics = ", ".join(
-        f"{name} {m.value:.4f} ({m.low:.4f} to {m.high:.4f})" for name, m in served.metrics.items()
-    )
-    rows = {
-        "serves": f"{served.version} since {served.since:%Y-%m-%d %H:%M:%S}",
-        "by": _who(served.who) + (f", rollout {served.rollout}" if served.rollout else ""),
-        "dataset": f"{dataset.name} {dataset.md5}, trained on {span}, tested on {', '.join(dataset.test)}",
-        **{f"lookup {table.dataset}": _lookup(table) for table in served.manifest.lookups},
-        "model": f"sha256 {served.manifest.files[0].sha256}",
-        "code": served.code,
-        "metrics": metrics,
-        "why": " ".join(served.manifest.decision.reasons),
-    }
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
-    for name, value in rows.items():
-        table.add_row(name, value)
-    console.print(table)
-
-
-def _lookup(table: LookupTable) -> str:
-    partitions = f"{len(table.files)} {'partition' if len(table.files) == 1 else 'partitions'}"
-    return f"{table.md5}, {partitions} released with the model, by {', '.join(table.key)}"
-
-
-def _life(entries: tuple[Entry, ...]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("when (UTC)", "what", "version", "who", "commit"):
-        table.add_column(heading, overflow="fold")
-    for entry in entries:
-        table.add_row(
-            f"{entry.at.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
-            entry.action.value,
-            entry.version or "",
-            _who(entry.who),
-            entry.commit[:12],
-        )
-    return table
-
-
-def _who(trigger: Trigger) -> str:
-    return f"{trigger.who} ({trigger.kind}, {trigger.proof})"
+        at = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise InputError(
+            f"{text} is no time. Write it as ISO 8601: 2026-03-01, 2026-03-01T14:00 (both UTC), or with its "
+            "zone, 2026-03-01T14:00+02:00"
+        ) from error
+    return at.replace(tzinfo=at.tzinfo or UTC)

@@ -21,8 +21,10 @@ from coalmine.errors import (
     InputError,
     NotFound,
     PushRejected,
+    ReconcilerUnavailable,
     RemoteUnavailable,
     RepositoryUnready,
+    Unavailable,
 )
 from coalmine.journals import journal
 from coalmine.journals.about import About, rollout_id
@@ -43,7 +45,7 @@ from coalmine.rollout.runner import Ports, finish_record, run
 from coalmine.rollout.state import Phase, RolloutState
 from coalmine.slots import Slots, dump_slots, slots_path
 from coalmine.spec import ModelSpec, load_model_spec
-from coalmine.wiring import rollout_ports
+from coalmine.wiring import Adapters, rollout_ports
 
 OTHER_RUNNER_ENDS_WITHIN_S = 60.0
 
@@ -158,6 +160,24 @@ def restore(serving: ServingEnvironment, spec: ModelSpec, slots: Slots) -> None:
     # Whatever another hand made of the route.
     chosen.router.set_split(TrafficSplit.all_to(slots.stable))
     chosen.router.give_back()
+
+
+def leave_at_rest(serving: ServingEnvironment, chosen: Adapters, model: str) -> None:
+    """What Git says runs, and only then the route is Git's: an older commit would move the users.
+
+    Where the next release was handed over meanwhile, the route is its rollout's, and so is what runs.
+
+    Raises:
+        ReconcilerUnavailable: safe to retry.
+    """
+    slots = serving.slots(model)
+    try:
+        chosen.reconciler.reconcile(slots)
+    except ReconcilerUnavailable:
+        if serving.slots(model) == slots:
+            raise
+    if slots.candidate is None and serving.slots(model) == slots:
+        chosen.router.give_back()
 
 
 def _wanted(workspace: Workspace, model: str, version: str | None) -> Release:
@@ -342,7 +362,11 @@ def _roll_out(
     drive = drive or driving(serving.rollouts, folder)
     again = about.candidate in turned_away(workspace.repository, about.model, about.environment)
 
+    drove = False
+
     def act(ports: Ports) -> RolloutState:
+        nonlocal drove
+        drove = True
         return run(plan, slots, ports, asked_by=about.triggered_by.who, again=again)
 
     with notifying(serving.rollouts, folder, spec.rollout.notify) as told:
@@ -351,17 +375,29 @@ def _roll_out(
             ended = drive(ports, act)
         except Exception:
             raise
-        except BaseException:  # Ctrl-C, SIGTERM, or Prefect's signal for a cancelled run
+        except BaseException as error:  # Ctrl-C, SIGTERM, or Prefect's signal for a cancelled run
+            # Ctrl-C is a person's no to the release. The others end this process alone.
+            if not isinstance(error, KeyboardInterrupt) and _runner_is_alive(serving):
+                way_back = f"coalmine abort {about.model} --environment {about.environment}"
+                tell(f"Ended: the runner goes on with the rollout. To bring its users back: {way_back}")
+                raise
             # Nobody watches the candidate any more: its users go back before this process ends.
             tell("Interrupted: bringing the users back to stable.")
             interrupt = Request(Ask.ABORT, f"{about.triggered_by.who} (interrupt)", time.time())
             serving.rollouts.ask(folder, interrupt)
             drive(ports, act)
             raise
-        # What Git says runs, and only then the route is Git's again: an older commit would move the users.
-        chosen.reconciler.reconcile(serving.slots(about.model))
-        chosen.router.give_back()
+        if drove:  # else whoever did does this
+            leave_at_rest(serving, chosen, about.model)
         return _reported(workspace, about, folder, ended, tell)
+
+
+def _runner_is_alive(serving: ServingEnvironment) -> bool:
+    """As far as can be seen from here."""
+    try:
+        return serving.rollouts.runner.is_held()
+    except Unavailable:
+        return False
 
 
 def _plan(workspace: Workspace, spec: ModelSpec, folder: Path) -> Plan:

@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from coalmine.audit.closing import RolloutRecord, parse_record
 from coalmine.audit.earlier import dispersions
+from coalmine.audit.rollout_record import RolloutRecord, parse_record
 from coalmine.errors import InputError, TelemetryUnavailable
 from coalmine.operations.environments import open_environment
 from coalmine.operations.serving_environment import ServingEnvironment

@@ -141,6 +141,8 @@ def release_change(
         "Lock": considered.lock,
         "Triggered-By": to_trailer(considered.trigger),
     }
+    if considered.trigger.because is not None:
+        trailers["Because"] = " ".join(considered.trigger.because.split())
     tags: tuple[Tag, ...] = ()
     if considered.version is None:
         subject = f"Keep {spec.name} {considered.decision.champion or '(no release yet)'}"

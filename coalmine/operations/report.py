@@ -30,7 +30,7 @@ def page_of(workspace: Workspace, folder: Path) -> Path:
     """The page of the rollout in `folder`, written anew."""
     about = journal.read_about(folder)
     released = release(workspace.repository, about.model, about.candidate)
-    ending = closing_commit(workspace.repository, about.id)
+    ending = closing_commit(workspace.repository, about)
     known = Commits(
         code=released.manifest.code,
         release=released.commit,

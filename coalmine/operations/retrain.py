@@ -43,7 +43,7 @@ def retrain(
     """
     spec = load_model_spec(workspace.top, model)
     with workspace.alone(f"retrain {model}", trigger.who):
-        _require_ready(workspace, spec)
+        require_ready(workspace, spec)
         if data is not NewData.NONE:
             for dataset, wanted in wanted_of(workspace.top, spec, data).items():
                 steps(Step.INGEST, partial(ingest, workspace, dataset, wanted, tell))
@@ -63,8 +63,13 @@ def retrain(
         return steps(Step.RECORD, lambda: record_decision(workspace, spec, decided, trigger, tell))
 
 
-def _require_ready(workspace: Workspace, spec: ModelSpec) -> None:
-    """What a release is built from must stand in Git, on the branch where releases are recorded."""
+def require_ready(workspace: Workspace, spec: ModelSpec) -> None:
+    """What a release is built from must stand in Git, on the branch where releases are recorded.
+
+    Raises:
+        RepositoryUnready: it does not.
+        SpecError, NotFound: a dataset that the model names cannot be used.
+    """
     workspace.require_record()
     load_dataset_spec(workspace.top, spec.dataset)
     require_lookups(workspace.top, spec)

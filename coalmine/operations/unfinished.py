@@ -49,7 +49,7 @@ def _half_recorded(workspace: Workspace, at_hand: Sequence[Path], slots: Slots) 
     if slots.candidate_release is not None:
         return None
     running = [folder for folder in at_hand if journal.is_running(folder)]
-    if not running or closing_commit(workspace.repository, running[-1].name) is None:
+    if not running or closing_commit(workspace.repository, journal.read_about(running[-1])) is None:
         return None
     return running[-1]
 

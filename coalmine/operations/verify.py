@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from coalmine.audit.verify import data as dvc_data
 from coalmine.audit.verify.deliveries import delivery_findings, read_deliveries
 from coalmine.audit.verify.evidence import evidence_findings, read_closings
-from coalmine.audit.verify.findings import Finding, Kind, Scope, Where
+from coalmine.audit.verify.findings import Finding, Scope
 from coalmine.audit.verify.history import (
     by_hand_findings,
     pinned_findings,
@@ -19,7 +19,6 @@ from coalmine.audit.verify.releases import decisions, read_releases, release_fin
 from coalmine.audit.verify.snapshot import Snapshot
 from coalmine.errors import NotFound
 from coalmine.operations.workspace import Workspace
-from coalmine.registry.whole_history import is_shallow
 from coalmine.spec import model_names
 
 
@@ -66,11 +65,10 @@ def verify(
     Raises:
         NotFound: no such model or environment, now or ever.
         InputError: `pinned` is no full id.
-        RepositoryUnready: this clone lacks files of its own history.
+        RepositoryUnready: a shallow clone, or one that lacks files of its own history.
         RemoteUnavailable: with `data`, the DVC remote is away: run again.
     """
-    if is_shallow(workspace.repository):
-        return Verified((_shallow(workspace),), not_checked=("anything else",))
+    workspace.repository.require_whole_history()
     snapshot, scope = Snapshot(workspace.repository), Scope(model, environment)
     _require_known(workspace, snapshot, scope)
     releases = read_releases(snapshot)
@@ -99,16 +97,6 @@ def verify(
         len(closings),
         len(wanted),
         tuple(_not_checked(snapshot, scope, uncomputable, pinned=pinned, data=data)),
-    )
-
-
-def _shallow(workspace: Workspace) -> Finding:
-    return Finding(
-        Kind.SHALLOW,
-        Where(commit=workspace.repository.head()),
-        "a clone with the whole history",
-        "one that was cut off (git clone --depth)",
-        "Take the rest: git fetch --unshallow --tags.",
     )
 
 

@@ -21,8 +21,11 @@ from coalmine.settings import FluxSettings
 from coalmine.slots import Slot, Slots
 
 TAKEN_UP_WITHIN_S = 60.0
-_POLL_S = 0.25
+AT_WORK_FOR_S = 240.0  # more, while it says so: an environment of many models, changed by many at once
+_POLL_S, _LONGEST_POLL_S = 0.25, 2.0
 _ASK_AGAIN_S = 2.0  # a remote of several machines may show a push later than it took it
+
+_IsDone = Callable[[Json, str], bool]  # of the object as it is, and when it was asked
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,21 @@ class Pushed:
     branch: str
     commit: Callable[[], str]
     is_before: Callable[[str, str], bool]
+
+
+class _Deadline:
+    """`within_s` seconds from now on, and up to `AT_WORK_FOR_S` more in which Flux was at work."""
+
+    def __init__(self, within_s: float) -> None:
+        self.allowed_s = within_s
+        self._began_s = time.monotonic()
+        self._longest_s = within_s + AT_WORK_FOR_S
+
+    def was_at_work(self, seconds: float) -> None:
+        self.allowed_s = min(self.allowed_s + seconds, self._longest_s)
+
+    def is_over(self, in_s: float = 0.0) -> bool:
+        return time.monotonic() + in_s - self._began_s > self.allowed_s
 
 
 class FluxReconciler:
@@ -90,13 +108,13 @@ class FluxReconciler:
         return kustomization, self._source(kustomization)
 
     def _hand_over(self, slots: Slots) -> None:
-        deadline = time.monotonic() + self._within_s
+        deadline = _Deadline(self._within_s)
         while (why := self._still_missing(slots, deadline)) is not None:
-            if time.monotonic() + _ASK_AGAIN_S > deadline:
+            if deadline.is_over(_ASK_AGAIN_S):
                 raise ReconcilerUnavailable(why)
             time.sleep(_ASK_AGAIN_S)
 
-    def _still_missing(self, slots: Slots, deadline: float) -> str | None:
+    def _still_missing(self, slots: Slots, deadline: _Deadline) -> str | None:
         """Have Flux look once. Why it has not brought what was pushed, where that may change; None: it has.
 
         Raises:
@@ -113,8 +131,9 @@ class FluxReconciler:
         if fetched != commit and self._pushed.is_before(fetched, commit):
             return flux_state.behind(source, commit)
 
-        def is_done(present: Json) -> bool:
-            return flux_state.is_handled(present) or flux_state.is_looking_at_health(present, revision)
+        def is_done(present: Json, asked: str) -> bool:
+            handled = flux_state.is_handled(present, asked)
+            return handled or flux_state.is_looking_at_health(present, revision)
 
         kustomization = self._ask(KUSTOMIZATION, kustomization, is_done, deadline)
         if (why := flux_state.kustomization_failure(kustomization, revision)) is not None:
@@ -128,15 +147,19 @@ class FluxReconciler:
             raise ReconcilerUnavailable(flux_state.applied_elsewhere(kustomization, revision, missing))
         return flux_state.behind(source, commit, missing)
 
-    def _ask(self, kind: Kind, thing: Json, is_done: Callable[[Json], bool], deadline: float) -> Json:
+    def _ask(self, kind: Kind, thing: Json, is_done: _IsDone, deadline: _Deadline) -> Json:
         """`thing` once Flux has looked at it again."""
         flux, name = self._flux.in_namespace(thing["metadata"]["namespace"]), thing["metadata"]["name"]
-        asked = {"metadata": {"annotations": {flux_state.REQUESTED_AT: datetime.now(UTC).isoformat()}}}
-        thing = flux.merge(kind, name, asked)
-        while not is_done(thing):
-            if time.monotonic() > deadline:
-                raise ReconcilerUnavailable(flux_state.unhandled(thing, self._within_s))
-            time.sleep(_POLL_S)
+        asked = datetime.now(UTC).isoformat()
+        thing = flux.merge(kind, name, {"metadata": {"annotations": {flux_state.REQUESTED_AT: asked}}})
+        pause_s = _POLL_S
+        while not is_done(thing, asked):
+            if deadline.is_over():
+                raise ReconcilerUnavailable(flux_state.unhandled(thing, deadline.allowed_s))
+            time.sleep(pause_s)
+            if flux_state.is_at_work(thing):
+                deadline.was_at_work(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_POLL_S)  # twenty that wait ask as often as one does at first
             thing = flux.get(kind, name) or thing
         return thing
 

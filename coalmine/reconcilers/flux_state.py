@@ -8,6 +8,7 @@ have answered. All words here are for people: what is wrong, where, Flux's own w
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from pathlib import PurePath
 
 from coalmine.cluster.client import Json
@@ -25,6 +26,7 @@ _FINAL = {
     "ReconciliationFailed": "the API server refuses what was built",
 }
 
+_HEALTH = "health check"
 _NOT_ALLOWED = re.compile("authentication required|authorization failed|unable to authenticate|denied", re.I)
 
 
@@ -80,10 +82,22 @@ def unwell(kustomization: Json, source: Json, branch: str, folder: PurePath) -> 
     return kustomization_failure(kustomization, revision) or kustomization_waits(kustomization)
 
 
-def is_handled(thing: Json) -> bool:
-    """Whether the newest request was answered. Who asked it is no matter: it came after our own."""
-    requested = thing["metadata"].get("annotations", {}).get(REQUESTED_AT)
-    return bool(thing.get("status", {}).get("lastHandledReconcileAt") == requested)
+def is_handled(thing: Json, asked: str) -> bool:
+    """Whether the request of `asked` (a time) was answered, or one that took its place: where many ask, there
+    is always one more that was not."""
+    handled = thing.get("status", {}).get("lastHandledReconcileAt")
+    if handled == thing["metadata"].get("annotations", {}).get(REQUESTED_AT):
+        return True
+    try:
+        return datetime.fromisoformat(handled or "") >= datetime.fromisoformat(asked)
+    except (ValueError, TypeError):  # somebody asked in words of their own
+        return False
+
+
+def is_at_work(thing: Json) -> bool:
+    """Whether it makes progress. To wait for pods to be well is none: that takes all of `spec.timeout`."""
+    working = _condition(thing, "Reconciling")
+    return working.get("status") == "True" and _HEALTH not in _words(working)
 
 
 def unhandled(thing: Json, within_s: float) -> str:
@@ -91,11 +105,11 @@ def unhandled(thing: Json, within_s: float) -> str:
     working = _condition(thing, "Reconciling")
     if working.get("status") != "True":
         return (
-            f"{named(thing)} was asked, and nobody answered within {within_s:g} s: Flux's controller of it "
+            f"{named(thing)} was asked, and nobody answered within {within_s:.3g} s: Flux's controller of it "
             "does not run, or is overloaded. See: flux check"
         )
-    busy = f"{named(thing)} is at work still after {within_s:g} s: {_words(working)}"
-    if "health check" in busy:
+    busy = f"{named(thing)} is at work still after {within_s:.3g} s: {_words(working)}"
+    if _HEALTH in busy:
         return f"{busy}. Nothing else happens until that ends: set `spec.wait` to false"
     return f"{busy}. A large repository takes its time: run again"
 

@@ -54,6 +54,20 @@ class StageRun:
     ran: bool
 
 
+@dataclass(frozen=True)
+class Change:
+    """What a stage depends on and that is not as its lock says.
+
+    path: the file that Git has of it, from the top: of a tracked folder its pointer, of a command that
+        changed the dvc.yaml.
+    keys: those of the YAML file at `path` that changed, where the stage depends on single ones.
+    """
+
+    stage: str
+    path: Path
+    keys: tuple[str, ...] = ()
+
+
 class DvcProject:
     """The DVC side of the repository at `top`. Opening it does nothing yet."""
 
@@ -92,6 +106,39 @@ class DvcProject:
                 for out in outs
                 if out.hash_info
             }
+
+    def changes(self, dvcfile: Path) -> tuple[Change, ...]:
+        """Why the stages of `dvcfile` would run: what changed since its lock, in the order of the stages.
+
+        As DVC compares, by content; but of a tracked folder the digest that its pointer has in Git is
+        compared, and what the stages make themselves is not: so no data need be here. What another pipeline
+        makes is left out where it is not here.
+        """
+        with self._open() as repo:
+            stages = self._stages(repo, dvcfile)
+            made = {out.fs_path for stage in stages for out in stage.outs}
+            return tuple(
+                change
+                for stage in stages
+                for change in self._stage_changes(stage, dvcfile)
+                if str(self.top / change.path) not in made
+            )
+
+    def _stage_changes(self, stage: Any, dvcfile: Path) -> Iterator[Change]:
+        if stage.frozen:
+            return
+        if stage.changed_stage():
+            yield Change(stage.name, dvcfile)
+        for dep in stage.deps:
+            path = Path(os.path.relpath(dep.fs_path, self.top))
+            pointer = path.with_name(f"{path.name}.dvc")
+            if not dep.hash_info:
+                yield Change(stage.name, dvcfile)  # added to the stage since its lock
+            elif (self.top / pointer).is_file():
+                if dep.hash_info.value != self.dataset_digest(path):
+                    yield Change(stage.name, pointer)
+            elif (found := dep.status().get(str(dep))) and found != "deleted":
+                yield Change(stage.name, path, tuple(found) if isinstance(found, dict) else ())
 
     # --- datasets ----------------------------------------------------------------------
 

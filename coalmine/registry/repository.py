@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 _RECORD, _FIELD, _TRAILER, _VALUE = "\x1e", "\x1f", "\x1d", "\x1c"
 TRAILERS = "%(trailers:only,unfold,separator=%x1d,key_value_separator=%x1c)"
 _LOG_FORMAT = f"--format=%x1e%H%x1f%cI%x1f%an <%ae>%x1f%s%x1f{TRAILERS}"
+# What a clone lets stand in for other objects (`git replace`) is not looked at: a name means its own bytes.
+NO_REPLACEMENTS = "--no-replace-objects"
+_BLOBS_AT_ONCE = 1000
 _INDEX_LOCK_TRIES = 50  # editors and prompts hold the index for some milliseconds
 _INDEX_LOCK_WAIT_S = 0.1
 
@@ -194,6 +198,11 @@ class Repository:
     def commit(self, revision: str) -> Commit:
         return _parse_commit(self.git("log", "-1", _LOG_FORMAT, revision).removeprefix(_RECORD))
 
+    def newest(self, path: Path | str) -> Commit | None:
+        """The newest commit that touches `path`; None where none does."""
+        found = self.git("log", "-1", _LOG_FORMAT, "HEAD", "--", str(path))
+        return _parse_commit(found.removeprefix(_RECORD)) if found else None
+
     def is_before(self, commit: str, other: str) -> bool:
         """Whether `other` follows `commit`, or is it; not where one of them is not here."""
         return self.try_git("merge-base", "--is-ancestor", commit, other).status == 0
@@ -207,6 +216,36 @@ class Repository:
         if found.status != 0:
             raise NotFound(f"commit {commit[:12]} of {self.top} has no file {path}")
         return found.out
+
+    def read_all(self, names: Iterable[str]) -> Iterator[bytes | None]:
+        """The blobs at `names` (`<commit>:<path>`, or a blob's own), in order; None where there is none.
+
+        One git process for a thousand names, so that no more of them are in memory at once.
+        """
+        left = iter(names)
+        while some := list(islice(left, _BLOBS_AT_ONCE)):
+            asked = "".join(f"{name}\n" for name in some).encode("utf-8", "surrogateescape")
+            answer, position = self.git_bytes(NO_REPLACEMENTS, "cat-file", "--batch", stdin=asked), 0
+            for _ in some:
+                end = answer.index(b"\n", position)
+                head, position = answer[position:end], end + 1
+                if head.endswith(b" missing"):
+                    yield None
+                    continue
+                size = int(head.split(b" ")[-1])
+                yield answer[position : position + size]
+                position += size + 1
+
+    def require_whole_history(self) -> None:
+        """
+        Raises:
+            RepositoryUnready: the clone is shallow.
+        """
+        if self.git("rev-parse", "--is-shallow-repository") == "true":
+            raise RepositoryUnready(
+                f"{self.top} is a shallow clone, which has the end of the history alone. Take the rest: "
+                "git fetch --unshallow"
+            )
 
     def export(self, commit: str, paths: Iterable[Path | str], into: Path) -> None:
         """Write the files under `paths` as `commit` holds them to `into`, at the same paths.
@@ -224,7 +263,9 @@ class Repository:
             archive.seek(0)
             try:
                 with tarfile.open(fileobj=archive) as tar:
-                    tar.extractall(into, filter="data")
+                    # An attribute, since Python before 3.11.4 knows no filters, and ignores it.
+                    tar.extraction_filter = getattr(tarfile, "data_filter", None)
+                    tar.extractall(into)
             except OSError as error:
                 raise machine_fault(error, into) from error
 

@@ -48,6 +48,7 @@ def run_apart(top: Path, target: str, on_line: OnLine) -> set[str]:
         start_new_session=True,
     )
     assert process.stdout is not None
+    assert process.stdin is not None
     lines: list[str] = []
     try:
         for line in process.stdout:
@@ -59,7 +60,7 @@ def run_apart(top: Path, target: str, on_line: OnLine) -> set[str]:
         raise
     finally:
         process.stdout.close()
-        process.stdin.close()  # type: ignore[union-attr]
+        process.stdin.close()
     if status != 0:
         raise _stage_fault(target, lines)
     return {match[1] for line in lines if (match := _RUNNING.match(line))}

@@ -1,22 +1,16 @@
-"""Git's history as a whole, for whoever looks at all of it: a process for each question, not for each commit.
-
-What a clone lets stand in for other objects (`git replace`) is not looked at: a name means its own bytes.
-"""
+"""Git's history as a whole, for whoever looks at all of it: a process for each question, not each commit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 
-from coalmine.registry.repository import TRAILERS, Commit, Repository, parse_trailers
+from coalmine.registry.repository import NO_REPLACEMENTS, TRAILERS, Commit, Repository, parse_trailers
 
-_NO_REPLACEMENTS = "--no-replace-objects"
 _LOG_FORMAT = f"--format=%H%x00%P%x00%cI%x00%an <%ae>%x00%s%x00{TRAILERS}"
 _LOG_FIELDS = 6
 _TAG_FORMAT = "--format=%(refname:strip=2)%00%(objecttype)%00%(objectname)%00%(*objectname)%00%(tag)"
-_AT_ONCE = 1000  # files that are held in memory together
 
 
 @dataclass(frozen=True)
@@ -50,11 +44,6 @@ class TagReference:
     says: str
 
 
-def is_shallow(repository: Repository) -> bool:
-    """Whether the older part of the history was not cloned."""
-    return repository.git("rev-parse", "--is-shallow-repository") == "true"
-
-
 def all_changes(
     repository: Repository, revisions: Sequence[str], files: Sequence[str]
 ) -> list[CommitChanges]:
@@ -63,7 +52,7 @@ def all_changes(
     files: pathspecs, as Git takes them.
     """
     told = repository.git_bytes(
-        *(_NO_REPLACEMENTS, "log", "--topo-order", "--reverse", "--full-history", "--sparse"),
+        *(NO_REPLACEMENTS, "log", "--topo-order", "--reverse", "--full-history", "--sparse"),
         *("-c", "--raw", "--no-abbrev", "--no-renames", "-z", "--no-show-signature", _LOG_FORMAT),
         *(*revisions, "--", *files),
     )
@@ -82,15 +71,8 @@ def all_changes(
     return [_commit_changes(fields, changes) for fields, changes in commits]
 
 
-def contents(repository: Repository, names: Iterable[str]) -> Iterator[bytes | None]:
-    """The file behind each of `names`, "<blob>" or "<commit>:<path>"; None where there is none."""
-    left = iter(names)
-    while some := list(islice(left, _AT_ONCE)):
-        yield from _contents(repository, some)
-
-
 def tag_references(repository: Repository) -> list[TagReference]:
-    told = repository.git(_NO_REPLACEMENTS, "for-each-ref", _TAG_FORMAT, "refs/tags")
+    told = repository.git(NO_REPLACEMENTS, "for-each-ref", _TAG_FORMAT, "refs/tags")
     found = []
     for line in told.splitlines():
         name, kind, tagged, peeled, says = line.split("\0")
@@ -100,7 +82,7 @@ def tag_references(repository: Repository) -> list[TagReference]:
 
 def files_of(repository: Repository, commit: str, folders: Sequence[str]) -> dict[str, str]:
     """Path to blob of every file below `folders` at `commit`."""
-    told = repository.git(_NO_REPLACEMENTS, "ls-tree", "-r", "-z", "--full-tree", commit, "--", *folders)
+    told = repository.git(NO_REPLACEMENTS, "ls-tree", "-r", "-z", "--full-tree", commit, "--", *folders)
     entries = (entry.split("\t", 1) for entry in told.split("\0") if entry)
     return {path: description.split(" ")[2] for description, path in entries}
 
@@ -120,18 +102,3 @@ def _file_change(description: str, path: str) -> FileChange:
 
 def _blob(word: str) -> str | None:
     return word if word.strip("0") else None
-
-
-def _contents(repository: Repository, names: Sequence[str]) -> Iterator[bytes | None]:
-    asked = "".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape")
-    answer = repository.git_bytes(_NO_REPLACEMENTS, "cat-file", "--batch", stdin=asked)
-    position = 0
-    for _ in names:
-        end = answer.index(b"\n", position)
-        head, position = answer[position:end], end + 1
-        if head.endswith(b" missing"):
-            yield None
-            continue
-        size = int(head.split(b" ")[-1])
-        yield answer[position : position + size]
-        position += size + 1

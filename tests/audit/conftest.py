@@ -11,7 +11,7 @@ import pytest
 
 from coalmine.audit.attribution import to_trailer
 from coalmine.audit.record import GitRecord
-from coalmine.manifest import Trigger, dump_manifest, manifest_path
+from coalmine.manifest import Manifest, Trigger, dump_manifest, manifest_path
 from coalmine.registry.commits import Change, Tag, publish
 from coalmine.registry.repository import Repository
 from coalmine.registry.tags import release_tag
@@ -69,35 +69,39 @@ class World:
         change = Change(tuple(contents), subject, trailers=trailers, tags=tags)
         return publish(self.repository, change, "origin", "main")
 
-    def decide(self, version: str, decision: str, who: Trigger) -> str:
+    def decide(
+        self, version: str, decision: str, who: Trigger, made: Manifest | None = None, **more: str
+    ) -> str:
+        """made: default: the usual manifest. more: trailers."""
         self.at(self.now_s + 3600)
-        manifest = make_manifest(version)
+        manifest = made or make_manifest(version)
+        model, digests = manifest.model, manifest.dataset_digests
         trailers = {
-            "Model": MODEL,
+            "Model": model,
             "Version": version,
+            "Dataset": ", ".join(f"{name} {digest}" for name, digest in digests.items()),
             "Decision": decision,
             "Triggered-By": to_trailer(who),
+            **more,
         }
-        tag = Tag(release_tag(MODEL, version), f"{MODEL} {version}")
         if decision == "keep":
-            report = Path("models") / MODEL / "decision.yaml"
+            report = Path("models") / model / "decision.yaml"
             return self.publish(
-                f"Keep the champion of {MODEL}", {report: f"kept against {version}\n"}, trailers
+                f"Keep the champion of {model}", {report: f"kept against {version}\n"}, trailers
             )
+        tag = Tag(release_tag(model, version), f"{model} {version}")
         text = dump_manifest(manifest)
-        commit = self.publish(f"Release {MODEL} {version}", {manifest_path(MODEL): text}, trailers, tag)
+        trailers["Digest"] = manifest.digest
+        commit = self.publish(f"Release {model} {version}", {manifest_path(model): text}, trailers, tag)
         self.releases[version] = SlotRelease(
-            version=version,
-            commit=commit,
-            model_digest=manifest.digest,
-            dataset_digests={"flights": manifest.dataset.md5},
+            version=version, commit=commit, model_digest=manifest.digest, dataset_digests=digests
         )
         return commit
 
-    def slots(self) -> Slots:
-        path = self.top / SLOTS
+    def slots(self, environment: str = ENVIRONMENT, model: str = MODEL) -> Slots:
+        path = self.top / slots_path(environment, model)
         if not path.exists():
-            return Slots(environment=ENVIRONMENT, model=MODEL)
+            return Slots(environment=environment, model=model)
         return parse_slots(path.read_text(), str(path))
 
     def commit_file(self, path: Path, text: str) -> str:
@@ -107,22 +111,32 @@ class World:
         return self.git("rev-parse", "HEAD")
 
     def put_slots(self, slots: Slots, subject: str, trailers: Mapping[str, str]) -> str:
-        return self.publish(subject, {SLOTS: dump_slots(slots)}, trailers)
+        return self.publish(
+            subject, {slots_path(slots.environment, slots.model): dump_slots(slots)}, trailers
+        )
 
     def start(self, fake: FakeRollout) -> Path:
         """The release in the candidate's slot, and the rollout's folder as its runner left it."""
-        who = fake.about.triggered_by
-        self.decide(fake.version, "release", who)
-        self.at(fake.started_at_s)
-        candidate = self.slots().with_candidate(self.releases[fake.version])
-        trailers = {
-            "Model": MODEL,
-            "Version": fake.version,
-            "Environment": ENVIRONMENT,
-            "Rollout": fake.about.id,
-        }
-        self.put_slots(candidate, f"Roll out {MODEL} {fake.version}", trailers)
+        self.hand_over(fake)
         return write_rollout(self.top, fake)
+
+    def hand_over(self, fake: FakeRollout, before_s: float = 0) -> None:
+        """before_s: how long before its rollout starts."""
+        who = fake.about.triggered_by
+        if fake.version not in self.releases:
+            self.decide(fake.version, "release", who)
+        self.at(fake.started_at_s - before_s)
+        slots = self.slots(fake.environment, fake.model).with_candidate(self.releases[fake.version])
+        trailers = {
+            "Model": fake.model,
+            "Version": fake.version,
+            "Environment": fake.environment,
+            "Digest": self.releases[fake.version].model_digest,
+            "Decision": "candidate",
+            "Rollout": fake.about.id,
+            "Triggered-By": to_trailer(who),
+        }
+        self.put_slots(slots, f"Put {fake.model} {fake.version} into {slots.candidate}", trailers)
 
     def record(self, folder: Path) -> GitRecord:
         return GitRecord(self.repository, folder, GitSettings())

@@ -7,18 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from coalmine.audit.closing import (
-    Ending,
-    dump_record,
-    pack_ticks,
-    parse_record,
-    record_folder,
-    to_record,
-    unpack_polls,
-    unpack_ticks,
-)
-from coalmine.audit.history import Action, deployments, served
+from coalmine.audit.closing import pack_ticks, to_record, unpack_polls, unpack_ticks
+from coalmine.audit.ledger import read_ledger
+from coalmine.audit.questions.at import serving as served
+from coalmine.audit.questions.scope import Scope
 from coalmine.audit.record import closing_commit
+from coalmine.audit.rollout_record import Ending, dump_record, parse_record, record_folder
 from coalmine.audit.story import read_story
 from coalmine.errors import Conflict, IntegrityError, RemoteUnavailable
 from coalmine.journals.journal import read_polls
@@ -141,10 +135,12 @@ def test_who_takes_the_candidate_back_in_git_has_the_rollout_recorded_as_rejecte
     assert (commit.trailers["Decision"], commit.trailers["Version"]) == ("rejected", "2.0.0")
     assert commit.trailers["Digest"] == serving.releases["2.0.0"].model_digest
     assert serving.git("rev-parse", "main", top=serving.remote) == commit.sha
-    last = deployments(serving.repository, ENVIRONMENT, MODEL)[-1]
-    assert (last.version, last.outcome, last.rollout) == ("2.0.0", Action.REJECTED, BAD.about.id)
+    ledger = read_ledger(serving.repository)
+    last = ledger.deeds[-1]
+    assert (last.version, last.action, last.rollout) == ("2.0.0", "rejected", BAD.about.id)
     during = datetime.fromtimestamp(BAD.started_at_s + 60, UTC)
-    beside = served(serving.repository, ENVIRONMENT, MODEL, during).beside
+    (line,) = served(ledger, Scope(MODEL, ENVIRONMENT), during)
+    beside = line.beside
     assert beside is not None
     assert beside.version == "2.0.0"
 
@@ -159,7 +155,23 @@ def test_what_was_taken_back_in_git_is_not_promoted(serving: World) -> None:
 
 def test_the_starting_commit_of_a_rollout_does_not_count_as_its_end(world: World) -> None:
     world.start(FIRST)
-    assert closing_commit(world.repository, FIRST.about.id) is None
+    assert closing_commit(world.repository, FIRST.about) is None
+
+
+@pytest.mark.parametrize("other", [{"Model": "credit-risk"}, {"Environment": "production"}], ids=str)
+def test_the_end_of_another_rollout_of_that_second_and_version_is_not_this_ones(
+    serving: World, other: dict[str, str]
+) -> None:
+    folder = serving.start(GOOD)
+    about = GOOD.about
+    own = {"Model": MODEL, "Version": GOOD.version, "Environment": ENVIRONMENT, "Rollout": about.id}
+    serving.publish("Elsewhere", {Path("elsewhere"): "x"}, {**own, **other, "Decision": "promoted"})
+    assert closing_commit(serving.repository, about) is None
+    serving.record(folder).promote()
+    stable = serving.slots().stable_release
+    assert stable is not None
+    assert stable.version == GOOD.version
+    assert closing_commit(serving.repository, about) == serving.repository.commit("HEAD")
 
 
 # --- what stays of the rollout ---------------------------------------------------------

@@ -138,6 +138,22 @@ def test_an_unknown_rollout_is_refused_with_those_that_are_known(world: World) -
         find(world.repository, "20990101T000000-v9.9.9")
 
 
+def test_where_several_rollouts_have_the_id_the_place_says_which(world: World) -> None:
+    names = ["local/credit-risk", "local/flight-delay", "production/flight-delay"]
+    for name in names:
+        environment, _, model = name.partition("/")
+        simulate(world.top, SHORT, Traffic(), FakeRollout(environment=environment, model=model))
+    all_of_them = " or ".join(f"{name}/{ID}" for name in names)
+    with pytest.raises(InputError, match=f"3 rollouts have the id {ID}. Say which: {all_of_them}$"):
+        find(world.repository, ID)
+    with pytest.raises(InputError, match="2 rollouts"):
+        find(world.repository, f"flight-delay/{ID}")
+    assert find(world.repository, f"credit-risk/{ID}").model == "credit-risk"
+    assert f"/{names[2]}/" in find(world.repository, f"{names[2]}/{ID}").source
+    with pytest.raises(NotFound):
+        find(world.repository, f"production/credit-risk/{ID}")
+
+
 def test_a_rollout_that_kept_its_counts_alone_says_so(world: World) -> None:
     folder = write_rollout(world.top, FakeRollout())
     (folder / "plan.json").unlink(missing_ok=True)

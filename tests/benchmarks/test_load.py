@@ -76,7 +76,13 @@ def test_counts_add_up(ask: Ask, rate: float | None) -> None:
     assert (measured.unanswered, measured.wrong, measured.failed) == (0, 0, 0)
     assert measured.all_answers == len(seen.bodies) > measured.asked
     assert measured.per_second == measured.asked / measured.elapsed_s
-    assert 0 < measured.cpu_share <= 1.05
+
+
+def test_the_generator_tells_how_much_of_a_core_it_needs(ask: Ask) -> None:
+    idle, busy = ask(truly, rate=20.0)[0], ask(truly, rate=None)[0]
+
+    # No bound of 1: a virtual machine's clock of the processor runs ahead of the wall's at times.
+    assert 0 < 3 * idle.cpu_share < busy.cpu_share
 
 
 def test_an_open_loop_asks_as_often_as_it_was_told(ask: Ask) -> None:

@@ -35,7 +35,7 @@ MOMENTS = {
 AWAY_S = 20.0
 UNAVAILABLE = 4  # what `coalmine` says with it: run again
 BACK_WITHIN_S = 60.0
-ANOTHER_POD_WITHIN_S = 5.0
+ANOTHER_POD_WITHIN_S = 3.0
 
 
 @pytest.fixture(scope="module", params=["gateway_api", "istio"])

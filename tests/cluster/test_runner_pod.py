@@ -80,6 +80,7 @@ def test_a_killed_pods_successor_goes_on_with_the_rollout_until_it_is_promoted(s
         users.await_version("1.1.0")
         assert GOES_ON in _said(cluster)
         delivery.kill()  # it would drive the rollout itself
+        delivery.communicate()
         first = _ready_runner(cluster)
         assert first is not None
         kubectl("-n", cluster.namespace, "delete", "pod", first, "--force", "--grace-period=0")

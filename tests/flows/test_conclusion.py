@@ -12,13 +12,17 @@ from prefect.logging import disable_run_logger
 from coalmine.errors import AlreadyRunning, DataRefused, RemoteUnavailable
 from coalmine.manifest import Outcome
 from coalmine.operations.deliver import Delivered
+from coalmine.operations.due import Due, DueModels
 from coalmine.operations.record import Recorded
 from coalmine.operations.rollback import RolledBack
+from coalmine.triggers.cause import Cause
 from flows.conclusion import Result, conclude
 
 RELEASED = Recorded("delay", Outcome.RELEASE, "1.1.0", "1.0.0", ("It is better.", "It is fast."), "c0ffee")
 KEPT = Recorded("delay", Outcome.KEEP, None, "1.0.0", ("It is worse.",), "c0ffee")
 UNCHANGED = Recorded("delay", Outcome.RELEASE, "1.1.0", "1.0.0", (), "c0ffee", changed=False)
+
+CHANGE = Cause(kind="change", who="Sam", because="its code changed", key="change-1")
 
 
 def delivered(*, promoted: bool) -> Delivered:
@@ -46,6 +50,10 @@ def delivered(*, promoted: bool) -> Delivered:
             "RolledBack",
             "delay: everybody is back on 1.0.0, after 1.1.0.",
             id="back at rest",
+        ),
+        pytest.param(DueModels((Due("delay"),)), "NothingDue", "No model is due.", id="nothing is due"),
+        pytest.param(
+            DueModels((Due("delay", (CHANGE,)), Due("risk"))), "Due", "Due: delay.", id="some are due"
         ),
     ],
 )

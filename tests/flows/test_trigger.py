@@ -6,6 +6,7 @@ import pytest
 from prefect import runtime
 
 from coalmine.manifest import Trigger
+from coalmine.triggers.cause import Cause
 from flows.trigger import trigger
 
 RUN = "0d5c0c9a-3a0e-4c4b-9d7b-3b8f1a0e9b11"
@@ -61,3 +62,12 @@ def test_a_run_is_attributed_to(
 ) -> None:
     started(tags=tags, deployment=deployment)
     assert trigger(asked_by) == expected
+
+
+def test_a_run_for_a_cause_is_attributed_to_that_unless_a_person_asks(started) -> None:
+    started(tags=[], deployment="retrain")
+    cause = Cause(kind="change", who="Sam Li <sam@example.com>", because="its code changed", key="change-1")
+    assert trigger("", cause) == Trigger(
+        kind="change", who="Sam Li <sam@example.com>", proof="claimed", run=RUN, because="its code changed"
+    )
+    assert trigger("Dana", cause).kind == "person"

@@ -17,7 +17,7 @@ from coalmine.journals.cluster_objects import labels, rollout_name
 from coalmine.journals.journal import has_ended, read_about, read_plan
 from coalmine.rollout.events import EventKind
 from tests.contracts.journal import ABORT, PAUSE, carry_out, saved
-from tests.journals.cluster_place import FAKE, MODEL, QUICK, Machine, Place, told_in
+from tests.journals.cluster_place import FAKE, MODEL, QUICK, Machine, Place, awaited, told_in
 
 LATER = dataclasses.replace(FAKE, version="1.2.0", started_at_s=FAKE.started_at_s + 600)
 OTHER = dataclasses.replace(FAKE, model="credit-risk")
@@ -230,10 +230,10 @@ def test_what_stopped_a_runner_is_read_by_who_follows_on_another_machine(publish
 
 def test_one_runner_service_at_a_time_and_a_killed_one_is_waited_for(place: Place) -> None:
     service, second = place.machine(), place.machine()
-    looking = place.machine().rollouts
-    assert not looking.runner.is_held()
+    looking = place.machine()
+    assert not looking.rollouts.runner.is_held()
     with service.rollouts.runner.held("Kim"):
-        assert looking.runner.is_held()
+        assert looking.rollouts.runner.is_held()
         refused = pytest.raises(
             AlreadyRunning, match=r"runner service of production is already running \(started by Kim"
         )
@@ -241,5 +241,16 @@ def test_one_runner_service_at_a_time_and_a_killed_one_is_waited_for(place: Plac
             pass
         service.cluster.down = True
     with place.machine().rollouts.runner.held("Ada"):
-        assert looking.runner.is_held()
-    assert not looking.runner.is_held()
+        assert looking.rollouts.runner.is_held()
+    assert not looking.rollouts.runner.is_held()
+
+
+def test_a_follower_looks_for_the_service_as_often_as_that_renews_its_lease(place: Place) -> None:
+    follower = place.machine()
+    runner = follower.rollouts.runner
+    with place.machine().rollouts.runner.held("Kim"):
+        began_s = time.monotonic()
+        while time.monotonic() - began_s < 4 * QUICK.renewed_every_s:
+            assert runner.is_held()
+        assert len(follower.cluster.asked) <= 5
+    awaited(lambda: not runner.is_held(), "the service has ended")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from coalmine.audit.closing import Ending, dump_record, record_folder, to_record
+from coalmine.audit.closing import to_record
+from coalmine.audit.rollout_record import Ending, dump_record, record_folder
 from coalmine.audit.story import read_story
 from coalmine.cli import app
 from coalmine.cli.forecast import in_words

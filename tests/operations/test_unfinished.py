@@ -41,7 +41,9 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 
 def close(workspace: Workspace, decision: str) -> None:
-    message = f"The end\n\nRollout: {RUNNING.about.id}\nDecision: {decision}\n"
+    about = RUNNING.about
+    place = f"Model: {about.model}\nEnvironment: {about.environment}"
+    message = f"The end\n\n{place}\nRollout: {about.id}\nDecision: {decision}\n"
     subprocess.run(
         ["git", "commit", "--quiet", "--allow-empty", "--message", message], cwd=workspace.top, check=True
     )

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -47,6 +49,7 @@ class Flux:
     source_runs: bool = True
     kustomization_runs: bool = True
     looks_at_health: bool = False
+    asked_meanwhile: bool = False  # by another one, before each answer is out
     asked: list[str] = field(default_factory=list)
 
     def __call__(self, written: Json) -> None:
@@ -65,6 +68,9 @@ class Flux:
                     status["lastHandledReconcileAt"] = requested
             case _:
                 pass
+        if self.asked_meanwhile:
+            later = datetime.fromisoformat(requested) + timedelta(seconds=1)
+            written["metadata"]["annotations"][REQUESTED_AT] = later.isoformat()
 
     def fetch(self, status: Json) -> None:
         if self.source_fails is not None:
@@ -154,6 +160,14 @@ def spec(server: ApiServer, kind: str) -> Json:
 
 
 def test_the_source_is_asked_before_the_kustomization(server: ApiServer, controllers: Flux) -> None:
+    reconciler(server).reconcile(AT_REST)
+    assert controllers.asked == ["GitRepository", "Kustomization"]
+
+
+def test_where_somebody_always_asks_anew_ones_own_request_is_answered_all_the_same(
+    server: ApiServer, controllers: Flux
+) -> None:
+    controllers.asked_meanwhile = True
     reconciler(server).reconcile(AT_REST)
     assert controllers.asked == ["GitRepository", "Kustomization"]
 
@@ -435,6 +449,31 @@ def test_a_kustomization_that_is_busy_with_the_health_of_another_commit_says_how
     said = refusal(server)
     assert words in said
     assert "set `spec.wait` to false" in said
+
+
+@pytest.fixture
+def at_work(server: ApiServer, controllers: Flux) -> Flux:
+    controllers.kustomization_runs = False
+    working = {"type": "Reconciling", "status": "True", "message": "Building manifests"}
+    server.at(KUSTOMIZATION, "coalmine", NAMESPACE)["status"] = {"conditions": [working]}
+    return controllers
+
+
+def test_flux_that_is_at_work_is_waited_for(server: ApiServer, at_work: Flux) -> None:
+    def answer() -> None:
+        at_work.kustomization_runs = True
+        at_work(server.at(KUSTOMIZATION, "coalmine", NAMESPACE))
+
+    later = threading.Timer(1.0, answer)
+    later.start()
+    reconciler(server, within_s=0.2).reconcile(AT_REST)
+    later.join()
+
+
+def test_but_not_for_ever(server: ApiServer, at_work: Flux, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flux, "AT_WORK_FOR_S", 0.3)
+    assert "is at work still after 0.5 s: Building manifests" in refusal(server)
+    assert at_work.asked == ["GitRepository", "Kustomization"]
 
 
 def test_the_failure_of_an_older_commit_is_not_taken_for_ours(server: ApiServer, controllers: Flux) -> None:

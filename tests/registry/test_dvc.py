@@ -27,7 +27,7 @@ from coalmine.errors import (
     RepositoryUnready,
 )
 from coalmine.registry import dvc as dvc_module
-from coalmine.registry.dvc import DvcProject, StageRun
+from coalmine.registry.dvc import Change, DvcProject, StageRun
 
 DVCFILE = Path("models/delay/dvc.yaml")
 PARTITIONS = Path("data/flights/partitions")
@@ -95,6 +95,53 @@ def test_a_data_scientists_dvc_repro_finds_nothing_left_to_do(project: Any) -> N
 
     assert "Data and pipelines are up to date" in said
     assert (project.top / "models/delay/dvc.lock").read_bytes() == lock
+
+
+def test_what_changed_since_the_lock_is_named_by_the_file_that_git_has(project: Any) -> None:
+    dvc = DvcProject(project.top)
+    assert {change.path for change in dvc.changes(DVCFILE)} == {DVCFILE}  # it never ran
+    dvc.reproduce(DVCFILE)
+    assert dvc.changes(DVCFILE) == ()
+
+    project.write("train.py", (project.top / "train.py").read_text() + "# edited\n")
+    assert dvc.changes(DVCFILE) == (Change("train", Path("train.py")),)
+    dvc.reproduce(DVCFILE)
+    text = (project.top / DVCFILE).read_text()
+    project.write(str(DVCFILE), text.replace("cmd: python train.py", "cmd: python -O train.py"))
+    assert dvc.changes(DVCFILE) == (Change("train", DVCFILE),)
+
+
+def test_a_change_of_parameters_is_named_by_its_keys_and_others_are_none(project: Any) -> None:
+    project.write("params.yaml", "estimator: {depth: 3}\nrollout: {stages: [5]}\n")
+    text = (project.top / DVCFILE).read_text()
+    project.write(
+        str(DVCFILE), text.replace("params.txt]", "params.txt]\n    params: [params.yaml: [estimator]]")
+    )
+    dvc = DvcProject(project.top)
+    dvc.reproduce(DVCFILE)
+
+    project.write("params.yaml", "estimator: {depth: 3}\nrollout: {stages: [10]}\n")
+    assert dvc.changes(DVCFILE) == ()
+    project.write("params.yaml", "estimator: {depth: 4}\nrollout: {stages: [10]}\n")
+    assert dvc.changes(DVCFILE) == (Change("prepare", Path("params.yaml"), ("estimator",)),)
+
+
+def test_changes_are_found_where_no_data_is(project: Any) -> None:
+    project.write("data/flights/partitions/2013-01.parquet", "rows of January")
+    dvc = DvcProject(project.top)
+    dvc.add_partitions(PARTITIONS, ["2013-01.parquet"])
+    text = (project.top / DVCFILE).read_text()
+    project.write(str(DVCFILE), text.replace("params.txt]", f"params.txt, {PARTITIONS}]"))
+    dvc.reproduce(DVCFILE)
+
+    for folder in ("data/flights/partitions", "models/delay/prepared", ".dvc/cache"):
+        shutil.rmtree(project.top / folder)
+    (project.top / "models/delay/model.skops").unlink()
+    assert dvc.changes(DVCFILE) == ()
+    pointer = (project.top / POINTER).read_text()
+    digest = dvc.dataset_digest(PARTITIONS)
+    project.write(str(POINTER), pointer.replace(digest, f"{'0' * 32}.dir"))
+    assert dvc.changes(DVCFILE) == (Change("prepare", POINTER),)
 
 
 def test_outs_are_those_of_the_lock_by_path_from_the_top(project: Any) -> None:

@@ -172,3 +172,16 @@ def test_an_index_that_a_dead_process_holds_says_how_to_free_it(
 
     with pytest.raises(AlreadyRunning, match=r"rm .*index\.lock"):
         clone.repository.git("add", "README.md")
+
+
+def test_many_files_are_read_in_order_with_nothing_for_those_that_are_not_there(
+    clone: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repository_module, "_BLOBS_AT_ONCE", 2)
+    clone.write("empty", "")
+    clone.write("lines", "a\n\nb")
+    clone.git("add", "-A")
+    clone.git("commit", "-qm", "Files")
+    names = [f"HEAD:{path}" for path in ("lines", "gone", "empty", "lines", "no commit:either")]
+    assert list(clone.repository.read_all(names)) == [b"a\n\nb", None, b"", b"a\n\nb", None]
+    assert list(clone.repository.read_all([])) == []

@@ -50,10 +50,11 @@ def test_the_first_release_is_recorded_delivered_and_audited(new_work: Workplace
     assert work.weights() == {"1.0.0": 100}
     assert work.tags()[f"{MODEL}#local#1"] == f"Release {MODEL} 1.0.0"
     assert work.pushed() == work.head()
-    (audit,) = work.run("audit", MODEL, "--json").json
-    assert audit["serves"]["version"] == "1.0.0"
-    assert [entry["action"] for entry in audit["life"]] == ["release", "promoted"]
-    assert "1.0.0 since" in work.run("audit", MODEL).out
+    (audit,) = work.run("audit", MODEL, "--json").json["found"]
+    assert audit["serving"]["version"] == "1.0.0"
+    life = work.run("audit", MODEL, "--history", "--json").json["found"]
+    assert [deed["action"] for deed in life] == ["release", "candidate", "promoted"]
+    assert f"{MODEL} 1.0.0 in local" in work.run("audit", MODEL).out
     with asking(work.url, work.top / LOANS) as users:
         users.await_requests(50)
     assert set(users.answers) == {("1.0.0", 200)}
@@ -110,8 +111,8 @@ def test_a_kept_champion_is_recorded_with_its_reasons(work: Workplace) -> None:
     assert work.trailers()["Decision"] == "keep"
     assert work.tags() == tags
     assert work.pushed() == work.head()
-    (audit,) = work.run("audit", MODEL, "--json").json
-    assert audit["life"][-1]["action"] == "keep"
+    life = work.run("audit", MODEL, "--history", "--json").json["found"]
+    assert life[-1]["action"] == "keep"
     assert work.run("retrain", MODEL, "--json").json["changed"] is False
 
 

@@ -62,8 +62,10 @@ def test_the_service_obeys_and_ends_without_ending_the_rollout_and_the_next_one_
         assert again.err.count("\n") == 1
         assert "The runner service of local is already running: process " in again.err
         delivery = _paused_in_the_first_stage(serving)
-        delivery.kill()  # whoever asked may go: the rollout is the service's
-        delivery.communicate()
+        delivery.terminate()  # whoever asked may go: the rollout is the service's
+        ran = serving.ended(delivery)
+        assert ran.status == 128 + signal.SIGTERM
+        assert "Ended: the runner goes on with the rollout." in ran.out
         runner.send_signal(signal.SIGTERM)
         assert serving.ended(runner).out.endswith(f"To be gone on with: {MODEL}.\n")
     assert serving.weights() == {"1.0.0": 70, "1.1.0": 30}

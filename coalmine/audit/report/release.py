@@ -78,6 +78,7 @@ def who(story: Story, manifest: Manifest) -> str:
     facts = [
         ("Rollout started by", f"{delivery.who} ({delivery.kind}; proof: {delivery.proof})"),
         ("Released by", f"{release.who} ({release.kind}; proof: {release.proof})"),
+        *([] if release.because is None else [("Retrained because", release.because)]),
         ("Released at", manifest.created),
         ("Prefect flow run", delivery.run or release.run or "none"),
     ]

@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from coalmine.audit.attribution import to_trailer
-from coalmine.audit.closing import (
+from coalmine.audit.closing import to_record, unpack_polls
+from coalmine.audit.recorded import Computed, Recorded, compute, from_files
+from coalmine.audit.rollout_record import (
     POLLS_PACKED,
     RECORD,
     TICKS_PACKED,
@@ -17,10 +19,7 @@ from coalmine.audit.closing import (
     RolloutRecord,
     parse_record,
     record_folder,
-    to_record,
-    unpack_polls,
 )
-from coalmine.audit.recorded import Computed, Recorded, compute, from_files
 from coalmine.audit.story import tell
 from coalmine.audit.verify.findings import Finding, Kind, Scope, Where
 from coalmine.audit.verify.snapshot import Change, Snapshot, Written

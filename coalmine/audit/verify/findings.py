@@ -10,7 +10,6 @@ from coalmine.registry.repository import Commit
 
 
 class Kind(StrEnum):
-    SHALLOW = "shallow clone"
     REWRITTEN = "history rewritten"
     BY_HAND = "edited by hand"
     TAKEN_BACK = "taken back"  # a merge dropped what a commit had recorded

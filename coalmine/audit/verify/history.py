@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from coalmine.audit.closing import Ending
+from coalmine.audit.rollout_record import Ending
 from coalmine.audit.verify.findings import Finding, Kind, Scope, Where, by_whom
 from coalmine.audit.verify.snapshot import Change, Snapshot, Written
 from coalmine.errors import InputError, IntegrityError

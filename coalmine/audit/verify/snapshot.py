@@ -14,7 +14,6 @@ from coalmine.registry.whole_history import (
     FileChange,
     TagReference,
     all_changes,
-    contents,
     files_of,
     tag_references,
 )
@@ -128,7 +127,7 @@ class Snapshot:
             RepositoryUnready: one is not in this clone, or damaged.
         """
         asked = list(blobs)
-        for blob, content in zip(asked, contents(self._repository, asked), strict=True):
+        for blob, content in zip(asked, self._repository.read_all(asked), strict=True):
             if content is None:
                 raise RepositoryUnready(
                     f"This clone lacks the file {blob} of its own history. Take a whole one (git clone URL), "

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coalmine.audit.verify.findings import Kind
-from coalmine.errors import InputError, NotFound
+from coalmine.errors import InputError, NotFound, RepositoryUnready
 from coalmine.operations.verify import verify
 from coalmine.operations.workspace import Workspace
 from coalmine.slots import Slots, dump_slots
@@ -106,11 +105,10 @@ def test_one_model_or_environment_alone_is_asked_for(shop: Shop) -> None:
         shop.verify(environment="production")
 
 
-def test_a_shallow_clone_says_that_it_is_one_and_nothing_else(shop: Shop, tmp_path: Path) -> None:
+def test_a_shallow_clone_is_refused(shop: Shop, tmp_path: Path) -> None:
     shop.git("clone", "-q", "--depth", "3", f"file://{shop.top}", str(tmp_path / "shallow"))
-    (finding,) = verify(Workspace.open(tmp_path / "shallow")).findings
-    assert finding.kind is Kind.SHALLOW
-    assert "git fetch --unshallow" in finding.remedy
+    with pytest.raises(RepositoryUnready, match="git fetch --unshallow"):
+        verify(Workspace.open(tmp_path / "shallow"))
 
 
 @pytest.mark.parametrize("pinned", ["main", "HEAD", "abc1234"])

@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from coalmine.audit.closing import Ending, dump_record, pack_ticks, to_record
+from coalmine.audit.closing import pack_ticks, to_record
+from coalmine.audit.rollout_record import Ending, dump_record
 from coalmine.audit.story import read_story
 from coalmine.journals.journal import FileJournal, begin, keep_plan
 from coalmine.manifest import ReleaseFile, dump_manifest

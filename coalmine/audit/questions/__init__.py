@@ -1,0 +1,1 @@
+"""What an auditor asks of the record, one module for each question; all of them ask one `Ledger`."""
