@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import assert_never
 
 from coalmine.audit.closing import unpack_polls
-from coalmine.audit.rollout_record import record_folder
+from coalmine.audit.rollout_record import POLLS_PACKED, TICKS_PACKED, record_folder
 from coalmine.journals.polls import PollRecord
 from coalmine.rollout.evidence import Arm
 from coalmine.rollout_spec import (
@@ -50,7 +50,7 @@ def dispersions(repository: Path, model: str, gates: Sequence[GateSpec]) -> Mapp
 
 def _polls(repository: Path, model: str) -> list[PollRecord]:
     folders = sorted((repository / record_folder(model, "")).glob("*/"), reverse=True)[:ROLLOUTS]
-    files = (folder / name for folder in reversed(folders) for name in ("ticks.jsonl.gz", "polls.jsonl.gz"))
+    files = (folder / name for folder in reversed(folders) for name in (TICKS_PACKED, POLLS_PACKED))
     return [poll for path in files if path.exists() for poll in unpack_polls(path.read_bytes(), str(path))]
 
 

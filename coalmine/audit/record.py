@@ -12,7 +12,14 @@ from pathlib import Path
 
 from coalmine.audit.attribution import to_trailer
 from coalmine.audit.closing import pack_ticks, to_record
-from coalmine.audit.rollout_record import Ending, closings, dump_record, record_folder
+from coalmine.audit.rollout_record import (
+    RECORD,
+    TICKS_PACKED,
+    Ending,
+    closings,
+    dump_record,
+    record_folder,
+)
 from coalmine.audit.slots_history import place_of
 from coalmine.audit.story import Story, read_story
 from coalmine.durable import replace_bytes
@@ -72,9 +79,9 @@ class GitRecord:
             raise _taken_back(slots, story)
         folder = record_folder(about.model, about.id)
         contents = {
-            folder / "rollout.yaml": dump_record(to_record(story, ending, reason)).encode(),
+            folder / RECORD: dump_record(to_record(story, ending, reason)).encode(),
             folder / "plan.json": (self._folder / PLAN).read_bytes(),
-            folder / "ticks.jsonl.gz": pack_ticks(self._folder),
+            folder / TICKS_PACKED: pack_ticks(self._folder),
             slots_path(about.environment, about.model): dump_slots(after).encode(),
         }
         for path, content in contents.items():

@@ -15,7 +15,7 @@ from typing import Any
 
 from coalmine.audit.closing import unpack_lines
 from coalmine.audit.record import endings
-from coalmine.audit.rollout_record import parse_record, record_folder
+from coalmine.audit.rollout_record import RECORD, TICKS_PACKED, parse_record, record_folder
 from coalmine.audit.slots_history import Place, place_of
 from coalmine.durable import read_lines
 from coalmine.errors import InputError, NotFound
@@ -102,25 +102,38 @@ def find(repository: Repository, named: str) -> Recorded:
     return _from_journal(source) if isinstance(source, Path) else _from_git(repository, source, rollout)
 
 
-def first_difference(recorded: Recorded) -> Difference | None:
-    """None: every tick, state, poll and event is computed again as it was written.
+@dataclass(frozen=True)
+class Computed:
+    """difference: None where every tick, state, poll and event is computed again as it was written.
+    events: those that were computed, up to the difference."""
 
+    events: tuple[Event, ...]
+    difference: Difference | None
+
+
+def compute(recorded: Recorded) -> Computed:
+    """
     Raises:
         IntegrityError: some of the ticks are missing.
     """
     told = iter(enumerate(recorded.events))
+    events: list[Event] = []
     for step, line in zip(replay(recorded.plan, recorded.ticks), recorded.lines, strict=True):
+        events += step.decision.events
         difference = _in_line(step, line) or _in_events(step, told, recorded.has_ended)
         if difference is not None:
-            return difference
+            return Computed(tuple(events), difference)
     left = next(told, None)
-    return None if left is None else Difference("event", left[0], str(left[1]), "nothing")
+    difference = None if left is None else Difference("event", left[0], str(left[1]), "nothing")
+    return Computed(tuple(events), difference)
 
 
 def _in_line(step: Step, line: Mapping[str, Any]) -> Difference | None:
     computed = tick_to_json(step.tick) | {"state": fingerprint(step.decision.state)}
     if step.decision.measured is not None:
         computed["poll"] = measured_to_json(step.decision.measured)
+    if _as_written(line) == _as_written(computed):
+        return None
     for key in sorted(computed.keys() | line.keys()):
         was, now = _as_written(line.get(key)), _as_written(computed.get(key))
         if was != now:
@@ -147,19 +160,30 @@ def _as_written(value: object) -> str:
 
 
 def _from_git(repository: Repository, ending: Commit, rollout: str) -> Recorded:
-    folder = record_folder(ending.trailers["Model"], rollout)
+    model = ending.trailers["Model"]
+    folder = record_folder(model, rollout)
     names = repository.git("ls-tree", "--name-only", ending.sha, f"{folder}/").split()
-    packed, plan = str(folder / "ticks.jsonl.gz"), str(folder / PLAN)
-    if packed not in names or plan not in names:
-        raise _too_old(rollout, f"commit {ending.sha[:12]}")
-    yaml = str(folder / "rollout.yaml")
-    record = parse_record(repository.read(ending.sha, yaml).decode(), yaml)
+    files = {Path(name).name: repository.read(ending.sha, name) for name in names}
+    return from_files(rollout, model, f"commit {ending.sha[:12]}", files)
+
+
+def from_files(rollout: str, model: str, source: str, files: Mapping[str, bytes]) -> Recorded:
+    """
+    files: of the rollout's folder in Git, by name, as its closing commit holds them.
+
+    Raises:
+        InputError: it kept no ticks: coalmine wrote them not yet.
+        IntegrityError: one of them was edited or damaged.
+    """
+    if TICKS_PACKED not in files or PLAN not in files:
+        raise _too_old(rollout, source)
+    record = parse_record(files[RECORD].decode(errors="replace"), f"{RECORD} in {source}")
     return Recorded(
         rollout,
-        ending.trailers["Model"],
-        f"commit {ending.sha[:12]}",
-        parse_plan(repository.read(ending.sha, plan).decode(), plan),
-        tuple(unpack_lines(repository.read(ending.sha, packed), packed)),
+        model,
+        source,
+        parse_plan(files[PLAN].decode(errors="replace"), f"{PLAN} in {source}"),
+        tuple(unpack_lines(files[TICKS_PACKED], f"{TICKS_PACKED} in {source}")),
         tuple(Told(event.at.timestamp(), event.weight_percent, event.what) for event in record.events),
         has_ended=True,
     )

@@ -15,6 +15,8 @@ from coalmine.manifest import Trigger
 from coalmine.registry.repository import Commit
 from coalmine.spec import YAML_LOADER
 
+# In the folder of a rollout, beside the plan. POLLS_PACKED: older ones have it, and no ticks.
+RECORD, TICKS_PACKED, POLLS_PACKED = "rollout.yaml", "ticks.jsonl.gz", "polls.jsonl.gz"
 _HEAD = """\
 # How one rollout went, written by coalmine when it ended. Times are UTC.
 # exposure: the requests that users sent to the candidate, and those of them that failed.

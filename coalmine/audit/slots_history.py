@@ -39,7 +39,7 @@ def slots_history(
     """Every commit of every slots file, oldest first, by environment and model; also of those that are gone.
 
     Also those that closed a rollout whose candidate had been taken out of the file before.
-    Three git processes, for any number of models and commits.
+    A git process for each question, and for every thousand files, for any number of models.
     """
     files = f":(glob)k8s/environments/{environment or '*'}/{model or '*'}/slots.yaml"
     records = f":(glob)models/{model or '*'}/rollouts/*/rollout.yaml"

@@ -56,6 +56,7 @@ for command in (
     auditing.audit,
     looking.report,
     looking.replay,
+    looking.verify,
     looking.doctor,
     services.up,
     services.down,

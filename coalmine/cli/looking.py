@@ -81,6 +81,29 @@ def due(
             say(f"  {note}")
 
 
+def verify(
+    model: Annotated[str | None, typer.Argument(help="Default: every model.")] = None,
+    environment: Annotated[
+        str | None, typer.Option("--environment", "-e", help="Default: every environment.")
+    ] = None,
+    pinned: Annotated[
+        str | None, typer.Option(help="A commit, by its full id, that must be in the history still.")
+    ] = None,
+    data: Annotated[bool, typer.Option("--data", help="Read models and data in the DVC remote too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether the record holds: releases, deliveries and evidence in Git agree, or where they do not."""
+    from coalmine.operations.verify import verify as check
+
+    found = check(open_workspace(), model, environment, pinned=pinned, data=data)
+    if as_json:
+        print_json(found)
+    else:
+        say("\n".join([*map(str, found.findings), found.summary]))
+    if not found.holds:
+        raise typer.Exit(IntegrityError.exit_code)
+
+
 def report(model: ModelName, environment: EnvironmentName = "local") -> None:
     """Write the page of the newest rollout, and say where it is."""
     from coalmine.operations.report import newest_report

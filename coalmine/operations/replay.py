@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from coalmine.audit.recorded import Difference, Recorded, Told, find, first_difference
+from coalmine.audit.recorded import Difference, Recorded, Told, compute, find
 from coalmine.errors import NotFound, SpecError
 from coalmine.operations.workspace import Workspace
 from coalmine.rollout.plan import Plan
@@ -64,7 +64,7 @@ def replay(workspace: Workspace, rollout: str) -> Replayed:
         len(recorded.lines),
         len(recorded.events),
         recorded.events[-1].sentence if recorded.events else "it has not begun",
-        first_difference(recorded),
+        compute(recorded).difference,
     )
 
 

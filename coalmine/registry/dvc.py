@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from dvc_data.hashfile.tree import Tree
 
 ANSWERS_WITHIN_S = 10.0
+_PIECE = 1 << 20  # bytes of an object that are held in memory
 
 
 @dataclass(frozen=True)
@@ -272,6 +273,39 @@ class DvcProject:
         with self._open() as repo:
             self._download(repo, {HashInfo("md5", md5)})
             shutil.copyfile(repo.cache.local.oid_to_path(md5), into)
+
+    @contextmanager
+    def remote_objects(self) -> Iterator[Callable[[str], Iterator[bytes]]]:
+        """While the block runs, a function that reads the object with a digest of DVC's from the remote, in
+        pieces, whatever this machine has of it. It raises
+
+            NotFound: the remote answers, and does not have it.
+            RemoteUnavailable: safe to repeat.
+
+        Raises:
+            RepositoryUnready: no remote is set up.
+            RemoteUnavailable: it is a folder that is not there.
+        """
+        with self._open() as repo:
+            with self._reaching():
+                store = repo.cloud.get_remote_odb(command="pull")
+                if store.fs.protocol == "local" and not store.fs.exists(store.path):
+                    raise RemoteUnavailable(f"There is no DVC remote in {store.path}. Is it mounted?")
+
+            def pieces(digest: str) -> Iterator[bytes]:
+                try:
+                    with store.fs.open(store.oid_to_path(digest), "rb") as file:
+                        while piece := file.read(_PIECE):
+                            yield piece
+                except FileNotFoundError as error:
+                    self._require_answer(repo)
+                    raise NotFound(f"The DVC remote of {self.top} has no object {digest}") from error
+
+            def read(digest: str) -> Iterator[bytes]:
+                with self._reaching():
+                    yield from pieces(digest)
+
+            yield read
 
     def _download(self, repo: Repo, objects: set[HashInfo]) -> None:
         """Into the cache, what is not there yet; the remote is asked for nothing else."""

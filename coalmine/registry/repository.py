@@ -10,10 +10,11 @@ import os
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
     from git import Repo
 
 _RECORD, _FIELD, _TRAILER, _VALUE = "\x1e", "\x1f", "\x1d", "\x1c"
-_LOG_FORMAT = (
-    "--format=%x1e%H%x1f%cI%x1f%an <%ae>%x1f%s%x1f"
-    "%(trailers:only,unfold,separator=%x1d,key_value_separator=%x1c)"
-)
+TRAILERS = "%(trailers:only,unfold,separator=%x1d,key_value_separator=%x1c)"
+_LOG_FORMAT = f"--format=%x1e%H%x1f%cI%x1f%an <%ae>%x1f%s%x1f{TRAILERS}"
+# What a clone lets stand in for other objects (`git replace`) is not looked at: a name means its own bytes.
+NO_REPLACEMENTS = "--no-replace-objects"
 _BLOBS_AT_ONCE = 1000
 _INDEX_LOCK_TRIES = 50  # editors and prompts hold the index for some milliseconds
 _INDEX_LOCK_WAIT_S = 0.1
@@ -216,15 +217,15 @@ class Repository:
             raise NotFound(f"commit {commit[:12]} of {self.top} has no file {path}")
         return found.out
 
-    def read_all(self, names: Sequence[str]) -> Iterator[bytes | None]:
-        """The blobs at `names` (`<commit>:<path>`), in order; None where there is none.
+    def read_all(self, names: Iterable[str]) -> Iterator[bytes | None]:
+        """The blobs at `names` (`<commit>:<path>`, or a blob's own), in order; None where there is none.
 
         One git process for a thousand names, so that no more of them are in memory at once.
         """
-        for start in range(0, len(names), _BLOBS_AT_ONCE):
-            some = names[start : start + _BLOBS_AT_ONCE]
-            asked = "".join(f"{name}\n" for name in some).encode()
-            answer, position = self.try_git("cat-file", "--batch", stdin=asked).out, 0
+        left = iter(names)
+        while some := list(islice(left, _BLOBS_AT_ONCE)):
+            asked = "".join(f"{name}\n" for name in some).encode("utf-8", "surrogateescape")
+            answer, position = self.git_bytes(NO_REPLACEMENTS, "cat-file", "--batch", stdin=asked), 0
             for _ in some:
                 end = answer.index(b"\n", position)
                 head, position = answer[position:end], end + 1
@@ -292,9 +293,9 @@ class Repository:
         """
         return self._checked(arguments, self.try_git(*arguments, stdin=stdin, env=env)).text
 
-    def git_bytes(self, *arguments: str) -> bytes:
+    def git_bytes(self, *arguments: str, stdin: bytes = b"") -> bytes:
         """`git`, for what is not text."""
-        return self._checked(arguments, self.try_git(*arguments)).out
+        return self._checked(arguments, self.try_git(*arguments, stdin=stdin)).out
 
     def try_git(self, *arguments: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> Outcome:
         """Run the command, whatever comes of it; waits a little for somebody else's hold on the index."""
@@ -344,11 +345,16 @@ def _index_is_held(outcome: Outcome) -> bool:
 
 def _parse_commit(record: str) -> Commit:
     sha, at, author, subject, trailers = record.rstrip("\n").split(_FIELD)
-    pairs = (trailer.partition(_VALUE) for trailer in trailers.split(_TRAILER) if trailer)
     return Commit(
         sha=sha,
         at=datetime.fromisoformat(at),
         author=author,
         subject=subject,
-        trailers={key: value.strip() for key, _, value in pairs},
+        trailers=parse_trailers(trailers),
     )
+
+
+def parse_trailers(printed: str) -> dict[str, str]:
+    """Key to value, as a log's format prints them with `TRAILERS`."""
+    pairs = (trailer.partition(_VALUE) for trailer in printed.split(_TRAILER) if trailer)
+    return {key: value.strip() for key, _, value in pairs}

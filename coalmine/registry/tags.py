@@ -8,11 +8,18 @@ the release's commit too, which is how GTO knows the version.
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from coalmine.registry.repository import Repository
 
 _RELEASE = re.compile(r"(?P<model>[^@#]+)@v(?P<version>\d+\.\d+\.\d+)")
 _ASSIGNMENT = re.compile(r"(?P<model>[^@#]+)#(?P<environment>[^@#]+)#(?P<number>\d+)")
+
+
+class Assignment(NamedTuple):
+    model: str
+    environment: str
+    number: int
 
 
 def release_tag(model: str, version: str) -> str:
@@ -26,6 +33,18 @@ def assignment_tag(model: str, environment: str, number: int) -> str:
 def is_registry_tag(name: str) -> bool:
     """Whether the tag is one of these two kinds, not one of somebody's own."""
     return bool(_RELEASE.fullmatch(name) or _ASSIGNMENT.fullmatch(name))
+
+
+def released_model(name: str) -> str | None:
+    """The model of a release's tag; None: another kind of tag."""
+    match = _RELEASE.fullmatch(name)
+    return None if match is None else match["model"]
+
+
+def parse_assignment(name: str) -> Assignment | None:
+    """None: another kind of tag."""
+    match = _ASSIGNMENT.fullmatch(name)
+    return None if match is None else Assignment(match["model"], match["environment"], int(match["number"]))
 
 
 def releases(repository: Repository, model: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from coalmine.audit.recorded import find, first_difference
+from coalmine.audit.recorded import compute, find
 from coalmine.errors import InputError, IntegrityError, NotFound
 from coalmine.slots import Slot
 from tests.audit.conftest import GOOD, MODEL, World
@@ -38,7 +38,7 @@ def test_every_decision_is_computed_again_from_the_journal(world: World, spec: A
     recorded = find(world.repository, ID)
     assert recorded.source == str(folder)
     assert len(recorded.ticks) > 5
-    assert first_difference(recorded) is None
+    assert compute(recorded).difference is None
 
 
 def test_what_git_holds_is_preferred_and_gives_the_same(serving: World) -> None:
@@ -52,7 +52,7 @@ def test_what_git_holds_is_preferred_and_gives_the_same(serving: World) -> None:
     shutil.rmtree(folder)
     recorded = find(serving.repository, GOOD.about.id)
     assert recorded.source == f"commit {serving.git('rev-parse', 'HEAD')[:12]}"
-    assert first_difference(recorded) is None
+    assert compute(recorded).difference is None
 
 
 def edit(line: dict[str, Any], *path: str, to: Any) -> None:
@@ -82,7 +82,7 @@ def test_a_record_that_was_edited_is_found_at_its_first_difference(
     chosen = next(line for line in lines if line.get("poll", {}).get("candidate", {}).get("failures", 0))
     tamper(chosen)
     (folder / "ticks.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    difference = first_difference(find(world.repository, ID))
+    difference = compute(find(world.repository, ID)).difference
     assert difference is not None
     assert (difference.what, difference.number) == (where, chosen["sequence"])
     assert difference.recorded != difference.computed
@@ -94,13 +94,13 @@ def test_an_event_that_was_reworded_or_taken_out_is_found(world: World, number: 
     recorded = find(world.repository, ID)
     events = list(recorded.events)
     events[number] = replace(events[number], sentence="Approved by nobody.")
-    difference = first_difference(replace(recorded, events=tuple(events)))
+    difference = compute(replace(recorded, events=tuple(events))).difference
     assert difference is not None
     assert difference.what == "event"
     assert difference.number == number % len(events)
     assert "Approved by nobody." in difference.recorded
     without = tuple(recorded.events[:number]) if number else ()
-    assert first_difference(replace(recorded, events=without)) is not None
+    assert compute(replace(recorded, events=without)).difference is not None
     assert folder.is_dir()
 
 
@@ -108,7 +108,7 @@ def test_an_event_that_nobody_decided_is_found(world: World) -> None:
     simulate(world.top, SHORT, Traffic())
     recorded = find(world.repository, ID)
     invented = replace(recorded.events[-1], sentence="Approved by nobody.")
-    difference = first_difference(replace(recorded, events=(*recorded.events, invented)))
+    difference = compute(replace(recorded, events=(*recorded.events, invented))).difference
     assert difference is not None
     assert (difference.what, difference.number) == ("event", len(recorded.events))
     assert difference.computed == "nothing"
@@ -119,7 +119,7 @@ def test_another_plan_than_the_recorded_is_not_what_was_decided(world: World) ->
     plan = json.loads((folder / "plan.json").read_text())
     plan["rollout"]["stages"] = [10, 25, 50]
     (folder / "plan.json").write_text(json.dumps(plan))
-    difference = first_difference(find(world.repository, ID))
+    difference = compute(find(world.repository, ID)).difference
     assert difference is not None
     assert difference.number == 0
 
@@ -129,7 +129,7 @@ def test_a_missing_tick_is_no_difference_but_a_damaged_record(world: World) -> N
     lines = (folder / "ticks.jsonl").read_text().splitlines()
     (folder / "ticks.jsonl").write_text("\n".join(lines[:4] + lines[5:]) + "\n")
     with pytest.raises(IntegrityError, match="number 4 is missing"):
-        first_difference(find(world.repository, ID))
+        compute(find(world.repository, ID))
 
 
 def test_an_unknown_rollout_is_refused_with_those_that_are_known(world: World) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 from coalmine.audit.deeds import Action
 from coalmine.audit.ledger import Ledger, Span
 from coalmine.audit.questions.scope import Scope
-from coalmine.audit.rollout_record import RolloutRecord, closings, parse_record, record_folder
+from coalmine.audit.rollout_record import RECORD, RolloutRecord, closings, parse_record, record_folder
 from coalmine.audit.slots_history import Place
 from coalmine.errors import IntegrityError
 from coalmine.manifest import Trigger
@@ -84,7 +84,7 @@ def _parsed(text: bytes | None, name: str) -> RolloutRecord:
 def record_name(closing: Commit) -> str:
     """Git's name of the file that the rollout which ended in `closing` left."""
     folder = record_folder(closing.trailers["Model"], closing.trailers["Rollout"])
-    return f"{closing.sha}:{folder / 'rollout.yaml'}"
+    return f"{closing.sha}:{folder / RECORD}"
 
 
 def _agree(spans: Mapping[Place, Span], stable: Mapping[Place, SlotRelease]) -> bool:

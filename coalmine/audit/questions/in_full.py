@@ -13,7 +13,14 @@ from coalmine.audit.deeds import who_of
 from coalmine.audit.ledger import Ledger
 from coalmine.audit.questions.at import Serving, read_records, serving
 from coalmine.audit.questions.scope import Scope
-from coalmine.audit.rollout_record import EventRecord, RolloutRecord, closings, record_folder
+from coalmine.audit.rollout_record import (
+    POLLS_PACKED,
+    TICKS_PACKED,
+    EventRecord,
+    RolloutRecord,
+    closings,
+    record_folder,
+)
 from coalmine.errors import IntegrityError, NotFound
 from coalmine.journals.polls import PollRecord
 from coalmine.manifest import Manifest, manifest_path, parse_manifest
@@ -102,7 +109,7 @@ def course(repository: Repository, closing: Commit) -> Course:
     """How the rollout that ended in `closing` went."""
     (record,) = read_records(repository, [closing])
     folder = record_folder(record.model, record.id)
-    names = [f"{closing.sha}:{folder / file}" for file in ("ticks.jsonl.gz", "polls.jsonl.gz")]
+    names = [f"{closing.sha}:{folder / file}" for file in (TICKS_PACKED, POLLS_PACKED)]
     packed = dict(zip(names, repository.read_all(names), strict=True))
     polls = [poll for name, text in packed.items() if text for poll in unpack_polls(text, name)]
     return Course(record, closing.sha, tuple(_gates(record, polls)), tuple(_all_asked(record, closing)))
