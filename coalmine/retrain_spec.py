@@ -5,10 +5,21 @@ Without it nothing does. docs/triggers.md explains each key.
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from coalmine.strict import Spec
+
+
+class OnQuality(Spec):
+    """When late labels show that the stable release loses more than its own evaluation said: more than
+    the bad end of `brier`'s interval and `margin`. alpha: a false alarm, in the whole life of a release."""
+
+    alpha: float = Field(0.01, gt=0, lt=0.5)
+    margin: float = Field(0.01, ge=0, lt=1)
 
 
 class Retrain(Spec):
     """on_change: when Git holds a change of what DVC says the model is made of."""
 
     on_change: bool = False
+    on_quality: OnQuality | None = None

@@ -296,6 +296,18 @@ class ModelSpec(Spec):
         return self
 
     @model_validator(mode="after")
+    def _quality_can_be_compared(self) -> ModelSpec:
+        if self.retrain.on_quality is not None:
+            if self.task is Task.REGRESSION:
+                raise ValueError(
+                    "`retrain.on_quality` compares the servers' loss with the metric `brier`, which a "
+                    "regression does not have: leave it out"
+                )
+            if "brier" not in self.evaluation.metrics:
+                raise ValueError("`retrain.on_quality` needs `brier` among `evaluation.metrics`: add it")
+        return self
+
+    @model_validator(mode="after")
     def _gates_know_the_model(self) -> ModelSpec:
         counted = "prediction" if self.task is Task.REGRESSION else "probability"
         for gate in self.rollout.gates:

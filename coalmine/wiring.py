@@ -20,6 +20,7 @@ from coalmine.reconcilers.process_files import ProcessSpec
 from coalmine.reconcilers.processes import ProcessesReconciler
 from coalmine.registry.repository import Repository
 from coalmine.registry.upstream import Upstream
+from coalmine.rollout.evidence import Answers
 from coalmine.rollout.ports import Check, Journal, Reconciler, Telemetry, TrafficRouter
 from coalmine.rollout.runner import Ports
 from coalmine.rollout_spec import (
@@ -42,12 +43,14 @@ from coalmine.settings import Environment, GitSettings, PrometheusSettings
 from coalmine.slots import Slot, SlotRelease
 from coalmine.spec import ModelSpec
 from coalmine.telemetry.answers import ServersAnswers
+from coalmine.telemetry.lives import answers_by_life
 from coalmine.telemetry.pairs import ServedPairs, of_this_machine
 from coalmine.telemetry.pods import ModelPods
 from coalmine.telemetry.prometheus import Prometheus
 from coalmine.telemetry.prometheus_counts import Find, PrometheusTelemetry
 from coalmine.telemetry.proxies import BY_ROUTER
 from coalmine.telemetry.scrape import ScrapeTelemetry
+from coalmine.telemetry.server_series import query, seen
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,28 @@ def _asked_of_servers(gates: Sequence[GateSpec]) -> tuple[bool, float | None]:
     answered = any(isinstance(gate, PredictionsSpec | QualitySpec) for gate in gates)
     tolerances = (gate.tolerance for gate in gates if isinstance(gate, AgreementSpec))
     return answered, next(tolerances, None)
+
+
+def local_answers(model: str, slots: Mapping[Slot, int], slot: Slot) -> Mapping[str, Answers]:
+    """What the slot's server has counted since it began, by life. slots: the port of each slot's server.
+
+    Raises:
+        TelemetryUnavailable: it is down.
+    """
+    answers = ServersAnswers(model, slots).read(slot)
+    return {answers.epoch: answers}
+
+
+def cluster_answers(
+    environment: Environment, model: str, namespace: str, slot: Slot
+) -> Mapping[str, Answers]:
+    """What the slot's pods have counted since each server began, by life, as of their last scrapes.
+
+    Raises:
+        TelemetryUnavailable: Prometheus is away, or what it says cannot be trusted.
+    """
+    found = find_series(environment)(query(model, namespace, answered=True))
+    return answers_by_life(seen(found), slot)
 
 
 def checks(environment: Environment, gates: Sequence[GateSpec], about: AskedAbout) -> dict[str, Check]:

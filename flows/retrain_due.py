@@ -11,22 +11,26 @@ from prefect.exceptions import ObjectNotFound
 
 from coalmine.errors import MachineUnready
 from coalmine.operations.due import Due, DueModels, due
+from coalmine.operations.ingest import NewData
 from coalmine.operations.workspace import Workspace
 from flows.conclusion import conclude
 from flows.tasks import tell
 
 
 @flow(name="retrain-due")
-def retrain_due(models: list[str] | None = None, deliver: bool = False) -> State[Any]:
+def retrain_due(
+    models: list[str] | None = None, environment: str = "local", deliver: bool = False
+) -> State[Any]:
     """Retrain the models that are due by `retrain` of their model.yaml. One cause retrains once.
 
     Args:
         models: Folders of models/; empty for all
+        environment: An environment of coalmine.yaml, whose stable releases are watched
         deliver: Deliver what is released
     """
 
     def act() -> DueModels:
-        found = due(Workspace.open(Path.cwd()), models or ())
+        found = due(Workspace.open(Path.cwd()), models or (), environment)
         for each in found.models:
             for note in each.notes:
                 tell(f"{each.model}: {note}")
@@ -45,10 +49,12 @@ def _start(model: Due, flow_name: str) -> None:
         MachineUnready: Prefect does not know the flow.
     """
     cause = model.causes[0]
+    # What changed in Git is here; what users show asks for rows that the model has not learnt from.
+    data = NewData.NONE if cause.kind == "change" else NewData.ALL
     try:
         run_deployment(
             f"{flow_name}/{flow_name}",
-            parameters={"model": model.model, "cause": cause.model_dump(mode="json")},
+            parameters={"model": model.model, "data": data.value, "cause": cause.model_dump(mode="json")},
             idempotency_key=f"{flow_name} {model.model} {cause.key}",
             timeout=0,  # the runs go on by themselves
             as_subflow=False,

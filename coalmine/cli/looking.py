@@ -64,12 +64,13 @@ def _rollout_lines(model: str, rollout: RolloutStatus) -> Iterator[str]:
 
 def due(
     models: Annotated[list[str] | None, typer.Argument(help="Default: every model.")] = None,
+    environment: EnvironmentName = "local",
     as_json: AsJson = False,
 ) -> None:
     """Which models are due to be retrained, and why."""
     from coalmine.operations.due import due as look
 
-    found = look(open_workspace(), models or ())
+    found = look(open_workspace(), models or (), environment)
     if as_json:
         print_json(found.models)
         return

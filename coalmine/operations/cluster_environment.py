@@ -10,16 +10,18 @@ from coalmine.cluster.client import Cluster
 from coalmine.cluster.watched import WatchedCluster
 from coalmine.errors import CoalmineError, InputError, NotFound
 from coalmine.journals.cluster_rollouts import ClusterRollouts
+from coalmine.journals.looks import ClusterLooks, Looks
 from coalmine.journals.rollouts import Rollouts
 from coalmine.manifest import manifest_path
 from coalmine.operations.champion import Release
 from coalmine.operations.serving_environment import ServingEnvironment, slot_release
 from coalmine.registry.images import image_for
+from coalmine.rollout.evidence import Answers
 from coalmine.rollout_spec import GateSpec
 from coalmine.settings import KubernetesSettings
 from coalmine.slots import Slot, SlotPod, SlotRelease, slots_path
 from coalmine.spec import ModelSpec, load_model_spec
-from coalmine.wiring import TECHNOLOGIES, Adapters, cluster_adapters
+from coalmine.wiring import TECHNOLOGIES, Adapters, cluster_adapters, cluster_answers
 
 IMAGE = "model-server"  # in k8s/base: what `images` of a kustomization.yaml replaces
 
@@ -78,6 +80,12 @@ class ClusterEnvironment(ServingEnvironment):
         workspace = self._workspace
         git = workspace.settings.git
         return cluster_adapters(self.settings, spec, self.cluster, workspace.repository, git, gates)
+
+    def answers(self, spec: ModelSpec, slot: Slot) -> Mapping[str, Answers]:
+        return cluster_answers(self.settings, spec.name, self._kubernetes.namespace, slot)
+
+    def looks(self, model: str) -> Looks:
+        return ClusterLooks(self.cluster, model)
 
     def servers(self, model: str) -> Mapping[str, str]:
         reconciler = self.adapters(load_model_spec(self._workspace.top, model)).reconciler

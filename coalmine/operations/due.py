@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,20 @@ import yaml
 
 from coalmine.datasets.lookups import datasets_of
 from coalmine.errors import CoalmineError, RepositoryUnready
-from coalmine.operations.champion import considered
+from coalmine.manifest import Manifest
+from coalmine.operations.champion import considered, release
+from coalmine.operations.environments import open_environment
 from coalmine.operations.ingest import partitions_folder
 from coalmine.operations.retrain import require_ready
 from coalmine.operations.workspace import Workspace
 from coalmine.registry.repository import Commit
+from coalmine.retrain_spec import Retrain
+from coalmine.rollout.evidence import Answers
 from coalmine.spec import YAML_LOADER, ModelSpec, load_model_spec, model_names
+from coalmine.triggers import quality
 from coalmine.triggers.cause import Cause
 from coalmine.triggers.change import Edit, cause_of, version_that_changed
+from coalmine.triggers.watched import Watched, against
 
 
 @dataclass(frozen=True)
@@ -41,16 +48,34 @@ class DueModels:
     models: tuple[Due, ...]
 
 
-def due(workspace: Workspace, models: Sequence[str] = ()) -> DueModels:
-    """models: those that are looked at; none named, all. A model that cannot be looked at says so in its
-    notes, and the others are looked at all the same."""
-    return DueModels(tuple(_due(workspace, model) for model in models or model_names(workspace.top)))
+def due(workspace: Workspace, models: Sequence[str] = (), environment: str = "local") -> DueModels:
+    """models: those that are looked at; none named, all. environment: whose stable releases are watched.
+
+    A model that cannot be looked at says so in its notes, and the others are looked at all the same.
+    """
+    names = models or model_names(workspace.top)
+    return DueModels(tuple(_due(workspace, model, environment) for model in names))
 
 
-def _due(workspace: Workspace, model: str) -> Due:
+def _due(workspace: Workspace, model: str, environment: str) -> Due:
     try:
         spec = load_model_spec(workspace.top, model)
-        return _of_change(workspace, spec)
+    except CoalmineError as error:
+        return Due(model, notes=(str(error),))
+    looks = [
+        _noting(model, lambda: _of_change(workspace, spec)),
+        _noting(model, lambda: _of_watching(workspace, spec, environment)),
+    ]
+    return Due(
+        model,
+        tuple(cause for look in looks for cause in look.causes),
+        tuple(note for look in looks for note in look.notes),
+    )
+
+
+def _noting(model: str, look: Callable[[], Due]) -> Due:
+    try:
+        return look()
     except CoalmineError as error:
         return Due(model, notes=(str(error),))
 
@@ -119,3 +144,53 @@ def _keys_in(text: bytes | None) -> dict[str, Any]:
     except yaml.YAMLError:
         content = None
     return content if isinstance(content, dict) else {}
+
+
+# --- by what is seen of the stable release -----------------------------------------------
+
+
+def _of_watching(workspace: Workspace, spec: ModelSpec, environment: str) -> Due:
+    if spec.retrain.on_quality is None:
+        return Due(spec.name)
+    serving = open_environment(workspace, environment)
+    slots = serving.slots(spec.name)
+    if slots.stable is None or slots.stable_release is None:
+        return Due(spec.name, notes=(f"it serves nobody in {environment}",))
+    manifest = release(workspace.repository, spec.name, slots.stable_release.version).manifest
+    with workspace.alone(f"look {environment} {spec.name}", "coalmine due"):
+        looks = serving.looks(spec.name)
+        kept = looks.read()
+        before = None if kept is None else Watched.from_json(kept)
+        if before is None or before.digest != manifest.digest:
+            before = Watched.begin(manifest.digest)
+        after = _looked(before, manifest, spec.retrain, serving.answers(spec, slots.stable))
+        looks.write(after.to_json())
+    return _seen(after, manifest, spec.retrain, environment)
+
+
+def _looked(before: Watched, manifest: Manifest, asked: Retrain, answers: Mapping[str, Answers]) -> Watched:
+    watched, new = before.with_answers(answers)
+    if asked.on_quality is not None and (limit := quality.limit_of(manifest, asked.on_quality)) is not None:
+        labels, loss = sum(counts.labels for counts in new), sum(counts.loss for counts in new)
+        test = against(watched.quality, (limit,)).with_counts(labels, (min(loss, labels),))
+        watched = replace(watched, quality=test)
+    return watched
+
+
+def _seen(watched: Watched, manifest: Manifest, asked: Retrain, environment: str) -> Due:
+    who = f"{manifest.model} {manifest.version} in {environment}"
+    # Once a day for as long as it lasts: there may be new rows to learn from.
+    key = f"{manifest.digest[:12]}-{datetime.now(UTC):%Y%m%d}"
+    causes, notes = [], []
+    if asked.on_quality is not None:
+        if watched.quality is None:
+            notes.append(f"{who} has no `{quality.METRIC}` in its manifest, so that its labels show nothing")
+        else:
+            said = f"{who}: {quality.sentence(watched.quality, manifest, asked.on_quality)}"
+            if quality.is_worse(watched.quality, asked.on_quality):
+                causes.append(
+                    Cause(kind="quality", who=f"the labels of {who}", because=said, key=f"quality-{key}")
+                )
+            else:
+                notes.append(said)
+    return Due(manifest.model, tuple(causes), tuple(notes))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from coalmine.errors import Unsupported
+from coalmine.journals.looks import FileLooks, Looks
 from coalmine.journals.rollouts import LocalRollouts, Rollouts
 from coalmine.local.stack import LocalStack
 from coalmine.operations.champion import Release
@@ -15,10 +16,11 @@ from coalmine.operations.workspace import Workspace
 from coalmine.reconcilers.process_files import ProcessSpec
 from coalmine.registry.images import image_for
 from coalmine.registry.releases import materialise
+from coalmine.rollout.evidence import Answers
 from coalmine.rollout_spec import GateSpec
 from coalmine.slots import Slot, SlotPod, SlotRelease
 from coalmine.spec import ModelSpec, Serving
-from coalmine.wiring import Adapters, Endpoints, local_adapters
+from coalmine.wiring import Adapters, Endpoints, local_adapters, local_answers
 
 
 class LocalEnvironment(ServingEnvironment):
@@ -50,6 +52,12 @@ class LocalEnvironment(ServingEnvironment):
     def adapters(self, spec: ModelSpec, gates: Sequence[GateSpec] = ()) -> Adapters:
         return local_adapters(spec.name, spec.serving.timeout_s, self._endpoints(spec), gates)
 
+    def answers(self, spec: ModelSpec, slot: Slot) -> Mapping[str, Answers]:
+        return local_answers(spec.name, self._ports(spec.name), slot)
+
+    def looks(self, model: str) -> Looks:
+        return FileLooks(self._workspace.top, self.name, model)
+
     def servers(self, model: str) -> Mapping[str, str]:
         names = {f"{model}-{slot}" for slot in Slot}
         return {each.name: each.health.value for each in self.stack.processes() if each.name in names}
@@ -58,7 +66,7 @@ class LocalEnvironment(ServingEnvironment):
         return slot_release(wanted, image_for(self._workspace.repository, wanted.manifest)), None
 
     def _endpoints(self, spec: ModelSpec) -> Endpoints:
-        ports = {slot: self.stack.port(f"{spec.name}-{slot}") for slot in Slot}
+        ports = self._ports(spec.name)
         return Endpoints(
             admin_address=self.stack.admin_address,
             config_folder=self.stack.config_folder,
@@ -66,6 +74,9 @@ class LocalEnvironment(ServingEnvironment):
             slots=ports,
             serve=lambda slot, release: self._server(spec, slot, release, ports[slot]),
         )
+
+    def _ports(self, model: str) -> dict[Slot, int]:
+        return {slot: self.stack.port(f"{model}-{slot}") for slot in Slot}
 
     def _server(self, spec: ModelSpec, slot: Slot, release: SlotRelease, port: int) -> ProcessSpec:
         workspace, model = self._workspace, spec.name

@@ -12,14 +12,16 @@ from contextlib import contextmanager
 from coalmine.checks.webhook import AskedAbout
 from coalmine.errors import NotFound
 from coalmine.journals.about import About
+from coalmine.journals.looks import Looks
 from coalmine.journals.rollouts import Rollouts
 from coalmine.operations.champion import Release
 from coalmine.operations.workspace import Workspace
 from coalmine.registry.images import Image
+from coalmine.rollout.evidence import Answers
 from coalmine.rollout.ports import Check
 from coalmine.rollout_spec import GateSpec
 from coalmine.settings import Environment
-from coalmine.slots import SlotPod, SlotRelease, Slots, parse_slots, slots_path
+from coalmine.slots import Slot, SlotPod, SlotRelease, Slots, parse_slots, slots_path
 from coalmine.spec import ModelSpec
 from coalmine.wiring import Adapters, checks
 
@@ -76,6 +78,18 @@ class ServingEnvironment(ABC):
     @abstractmethod
     def adapters(self, spec: ModelSpec, gates: Sequence[GateSpec] = ()) -> Adapters:
         """gates: what the telemetry is read for."""
+
+    @abstractmethod
+    def answers(self, spec: ModelSpec, slot: Slot) -> Mapping[str, Answers]:
+        """What each life of the slot's servers has counted since it began.
+
+        Raises:
+            TelemetryUnavailable: it cannot be read; safe to retry.
+        """
+
+    @abstractmethod
+    def looks(self, model: str) -> Looks:
+        """Where what was seen of the model's stable release is kept."""
 
     @abstractmethod
     def servers(self, model: str) -> Mapping[str, str]:

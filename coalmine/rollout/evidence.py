@@ -203,12 +203,13 @@ def _grown(before: tuple[tuple[float, int], ...], after: tuple[tuple[float, int]
 
 def _answers(before: Reading, after: Reading) -> dict[Arm, AnswerCounts]:
     known = (arm for arm in Arm if arm in before.answers and arm in after.answers)
-    counts = ((arm, _answered(before.answers[arm], after.answers[arm])) for arm in known)
+    counts = ((arm, answered(before.answers[arm], after.answers[arm])) for arm in known)
     return {arm: counted for arm, counted in counts if counted is not None}
 
 
-def _answered(before: Answers, after: Answers) -> AnswerCounts | None:
-    """None across a restart: what the server counted before it died is not known to the end."""
+def answered(before: Answers, after: Answers) -> AnswerCounts | None:
+    """What was counted between the two; None across a restart: what the server counted before it died is not
+    known to the end."""
     counts = AnswerCounts(
         _grown(before.scores, after.scores), after.labels - before.labels, after.loss - before.loss
     )

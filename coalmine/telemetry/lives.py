@@ -158,6 +158,14 @@ class Total:
         return Answers(epoch, tuple(sorted(scores.items())), labels, loss)
 
 
+def answers_by_life(found: Seen, slot: Slot) -> dict[str, Answers]:
+    """What each life of the slot's servers has counted since it began."""
+    lives = {
+        f"{life.pod} {life.started_s!r}": scrape for life, scrape in found.lives.items() if life.slot is slot
+    }
+    return {life: Total([_Counted({}, scrape.counts)]).answers(life) for life, scrape in lives.items()}
+
+
 def _common(lives: Sequence[_Counted], name: str) -> frozenset[str]:
     """The bounds of `name` that all have: pods of another version of the server may count by others."""
     of_each = [{series[-1] for series in life.last if series[0] == name} for life in lives]

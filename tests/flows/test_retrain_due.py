@@ -19,6 +19,7 @@ from flows.retrain_and_deliver import retrain_and_deliver
 from flows.retrain_due import retrain_due
 
 CHANGE = Cause(kind="change", who="Sam Li <sam@example.com>", because="its code changed", key="change-1")
+WORSE = Cause(kind="quality", who="the labels of risk", because="it lost more", key="quality-1")
 LATER = CHANGE.model_copy(update={"key": "change-2"})
 
 
@@ -40,7 +41,7 @@ def look(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module.Workspace, "open", lambda _: None)
 
     def look(*models: Due, **parameters: Any) -> State[Any]:
-        monkeypatch.setattr(module, "due", lambda _workspace, _models: DueModels(models))
+        monkeypatch.setattr(module, "due", lambda _workspace, _models, _environment: DueModels(models))
         ended: State[Any] = retrain_due(**parameters, return_state=True)
         return ended
 
@@ -71,6 +72,9 @@ def test_each_model_that_is_due_gets_one_run_for_each_cause(look) -> None:
     assert sorted(run.parameters["model"] for run in started()) == ["late", "late", "risk"]
     look(Due("late", (LATER,)), deliver=True)
     assert len(started()) == 4
+    look(Due("worse", (WORSE,)))
+    data = {run.parameters["model"]: run.parameters["data"] for run in started()}
+    assert data == {"late": "none", "risk": "none", "worse": "all"}  # what it knows has nothing new to say
     assert look(*others).name == "NothingDue"
 
 

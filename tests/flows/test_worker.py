@@ -116,9 +116,7 @@ def test_every_deployment_of_prefect_yaml_is_there_with_its_schedule_and_the_env
     for name, each in listed.items():
         wanted = [schedule["cron"] for schedule in declared[name].get("schedules", [])]
         assert [getattr(schedule.schedule, "cron", None) for schedule in each.schedules] == wanted
-        assert each.parameters.get("environment") == (
-            None if name in ("retrain", "retrain-due") else ENVIRONMENT
-        )
+        assert each.parameters.get("environment") == (None if name == "retrain" else ENVIRONMENT)
         assert each.pull_steps == [{"prefect.deployments.steps.set_working_directory": {"directory": CODE}}]
         assert not Path(each.entrypoint or "/").is_absolute()
 

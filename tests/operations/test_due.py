@@ -1,0 +1,177 @@
+"""A stable release whose labels tell that it got worse: looked at again and again."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from coalmine.durable import replace_bytes
+from coalmine.errors import SpecError, TelemetryUnavailable
+from coalmine.manifest import Estimate, Manifest, dump_manifest, manifest_path
+from coalmine.operations import due as module
+from coalmine.operations.due import Due, due
+from coalmine.operations.local_environment import LocalEnvironment
+from coalmine.operations.workspace import Workspace
+from coalmine.rollout.evidence import Answers
+from coalmine.scaffold.repository import init
+from coalmine.slots import Slot, SlotRelease, Slots, dump_slots, slots_path
+from coalmine.spec import ModelSpec, load_model_spec
+from tests.journals.fake_rollouts import make_manifest
+
+MODEL = "flight-delays"
+MODEL_YAML = Path("models") / MODEL / "model.yaml"
+ASKED = "retrain:\n  on_quality: {margin: 0.01}\n"
+BRIER = Estimate(value=0.15, low=0.14, high=0.16)  # so that 0.17 by label is the limit
+
+
+class Watching(LocalEnvironment):
+    """An environment whose servers have counted `found`, or cannot be read."""
+
+    found: Mapping[str, Answers] | TelemetryUnavailable
+
+    def answers(self, spec: ModelSpec, slot: Slot) -> Mapping[str, Answers]:  # noqa: ARG002
+        if isinstance(self.found, TelemetryUnavailable):
+            raise self.found
+        return self.found
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """1.1.0 is stable in `local`, and model.yaml asks for its quality to be watched."""
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "Kim")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "kim@example.org")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    init(tmp_path / "work", examples=(MODEL,))
+    workspace = Workspace.open(tmp_path / "work")
+    model = workspace.top / MODEL_YAML
+    model.write_text(model.read_text() + ASKED)
+    release_stable(workspace, "1.1.0")
+    monkeypatch.setattr(module, "open_environment", Watching)
+    return workspace
+
+
+def manifest_of(version: str) -> Manifest:
+    made = make_manifest(version)
+    decision = made.decision.model_copy(update={"metrics": {"brier": BRIER}})
+    return made.model_copy(update={"model": MODEL, "decision": decision})
+
+
+def release_stable(workspace: Workspace, version: str) -> None:
+    manifest = manifest_of(version)
+    commit(workspace, {manifest_path(MODEL): dump_manifest(manifest)})
+    git(workspace, "tag", f"{MODEL}@v{version}")
+    held = SlotRelease(version=version, commit=workspace.repository.head(), model_digest=manifest.digest)
+    slots = Slots(environment="local", model=MODEL, stable=Slot.BLUE, releases={Slot.BLUE: held})
+    commit(workspace, {slots_path("local", MODEL): dump_slots(slots)})
+
+
+def commit(workspace: Workspace, files: Mapping[Path, str]) -> None:
+    for path, text in files.items():
+        replace_bytes(workspace.top / path, text.encode())
+    git(workspace, "add", "--all")
+    git(workspace, "commit", "--quiet", "--message", "As coalmine does")
+
+
+def git(workspace: Workspace, *words: str) -> None:
+    subprocess.run(["git", *words], cwd=workspace.top, check=True)
+
+
+def look(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, found: object) -> Due:
+    monkeypatch.setattr(Watching, "found", found, raising=False)
+    (model,) = due(workspace).models
+    return model
+
+
+def counted(labels: int, loss: float, started: str = "1.0") -> dict[str, Answers]:
+    return {started: Answers(started, (), labels, loss)}
+
+
+def test_what_loses_as_much_as_it_was_said_to_is_not_due(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for labels in range(500, 20_000, 500):
+        found = look(workspace, monkeypatch, counted(labels, 0.16 * labels))
+        assert found.causes == ()
+    assert "it lost 0.16 by label" in found.notes[-1]
+    assert "its evaluation said 0.14 to 0.16, and 0.17 is the limit" in found.notes[-1]
+
+
+def test_what_loses_more_than_the_limit_is_due_and_stays_so_until_another_release_is_stable(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert look(workspace, monkeypatch, counted(1000, 160.0)).causes == ()
+    (cause,) = look(workspace, monkeypatch, counted(3000, 160.0 + 2000 * 0.3)).causes
+    assert cause.kind == "quality"
+    assert cause.who == f"the labels of {MODEL} 1.1.0 in local"
+    assert cause.trigger(None).proof == "unknown"
+    assert "in 3,000 labels" in cause.because
+    (again,) = look(workspace, monkeypatch, counted(3000, 160.0 + 2000 * 0.3)).causes
+    assert again.key == cause.key  # the same day
+
+    release_stable(workspace, "1.2.0")
+    fresh = look(workspace, monkeypatch, counted(10, 1.6, started="2.0"))
+    assert fresh.causes == ()
+    assert "in 10 labels" in fresh.notes[-1]
+
+
+def test_a_server_that_starts_anew_and_one_that_is_away_take_nothing_back(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look(workspace, monkeypatch, counted(1000, 160.0))
+    away = look(workspace, monkeypatch, TelemetryUnavailable("its server gives no /metrics"))
+    assert (away.causes, away.notes[-1]) == ((), "its server gives no /metrics")
+    found = look(workspace, monkeypatch, counted(500, 80.0, started="2.0"))
+    assert "in 1,500 labels" in found.notes[-1]
+
+
+def test_a_look_that_is_killed_before_it_is_kept_counts_once(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look(workspace, monkeypatch, counted(1000, 160.0))
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("coalmine.durable.os.replace", killed)
+        with pytest.raises(Killed):
+            look(workspace, monkeypatch, counted(1500, 240.0))
+    assert "in 1,500 labels" in look(workspace, monkeypatch, counted(1500, 240.0)).notes[-1]
+
+
+def test_a_release_without_the_metric_says_that_its_labels_show_nothing(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = manifest_of("1.2.0")
+    bare = bare.model_copy(update={"decision": bare.decision.model_copy(update={"metrics": {}})})
+    monkeypatch.setitem(globals(), "manifest_of", lambda _: bare)
+    release_stable(workspace, "1.2.0")
+    found = look(workspace, monkeypatch, counted(1000, 900.0))
+    assert (found.causes, "no `brier` in its manifest" in found.notes[-1]) == ((), True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        pytest.param(
+            "metrics: [roc_auc, log_loss, brier]", "metrics: [roc_auc, log_loss]", "add it", id="no brier"
+        ),
+        pytest.param("task: binary", "task: regression", "leave it out", id="a regression"),
+        pytest.param("{margin: 0.01}", "{margn: 0.01}", "did you mean `margin`", id="a typing error"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_model_yaml(
+    workspace: Workspace, old: str, new: str, says: str
+) -> None:
+    file = workspace.top / MODEL_YAML
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+    with pytest.raises(SpecError, match=says):
+        load_model_spec(workspace.top, MODEL)
