@@ -38,8 +38,8 @@ image.command("build")(releases.build_image)
 for command in (
     repository.init,
     releases.ingest,
-    releases.retrain,
     looking.due,
+    releases.retrain,
     looking.plan,
     releases.deliver,
     releases.rollback,

@@ -111,6 +111,7 @@ def test_what_loses_more_than_the_limit_is_due_and_stays_so_until_another_releas
     assert "in 3,000 labels" in cause.because
     (again,) = look(workspace, monkeypatch, counted(3000, 160.0 + 2000 * 0.3)).causes
     assert again.key == cause.key  # the same day
+    assert look(workspace, monkeypatch, counted(300_000, 300_000 * 0.1)).causes
 
     release_stable(workspace, "1.2.0")
     fresh = look(workspace, monkeypatch, counted(10, 1.6, started="2.0"))

@@ -126,6 +126,18 @@ def test_a_change_of_parameters_is_named_by_its_keys_and_others_are_none(project
     assert dvc.changes(DVCFILE) == (Change("prepare", Path("params.yaml"), ("estimator",)),)
 
 
+def test_what_the_stages_make_and_what_others_make_elsewhere_are_no_changes(project: Any) -> None:
+    project.write("other/model.bin", "made by another pipeline")
+    text = (project.top / DVCFILE).read_text()
+    project.write(str(DVCFILE), text.replace("params.txt]", "params.txt, other/model.bin]"))
+    dvc = DvcProject(project.top)
+    dvc.reproduce(DVCFILE)
+
+    project.write("models/delay/prepared/train.txt", "edited by hand")
+    (project.top / "other/model.bin").unlink()
+    assert dvc.changes(DVCFILE) == ()
+
+
 def test_changes_are_found_where_no_data_is(project: Any) -> None:
     project.write("data/flights/partitions/2013-01.parquet", "rows of January")
     dvc = DvcProject(project.top)

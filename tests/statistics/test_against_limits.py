@@ -44,6 +44,7 @@ def test_rates_at_their_limits_raise_a_false_alarm_within_alpha_over_all_looks()
         pytest.param(0, (0.3, 0.05), 5, id="at once, half as much again"),
         pytest.param(0, (0.2, 0.1), 10, id="the rare event doubles"),
         pytest.param(50, (0.3, 0.05), 15, id="late, after a long life without it"),
+        pytest.param(75, (0.26, 0.05), 9, id="late and slight: sought in the newest requests"),
     ],
 )
 def test_a_rate_that_rises_is_found_soon_whenever_it_rises(

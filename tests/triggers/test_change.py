@@ -26,6 +26,16 @@ def test_a_change_is_its_authors_and_names_file_key_and_commit() -> None:
     assert to_trailer(trigger) == f"{SAM} (change, claimed)"
 
 
+def test_what_had_no_cause_is_written_as_before_so_that_older_releases_keep_their_digest() -> None:
+    nightly = Trigger(kind="schedule", who="nightly")
+    assert nightly.model_dump(mode="json") == {
+        "kind": "schedule",
+        "who": "nightly",
+        "proof": "unknown",
+        "run": None,
+    }
+
+
 def test_one_cause_has_one_key_whatever_else_changed_before_it() -> None:
     assert cause_of([CODE]).key == cause_of([CODE, KEYS]).key != cause_of([KEYS]).key
 
