@@ -42,7 +42,12 @@ def _state(result: Result) -> State[Any]:
             name = "Promoted" if result.promoted else "RolledBack"
             return Completed(name=name, message=f"{result.model} {result.version}: {result.reason}.")
         case RolledBack():
-            message = f"{result.model}: everybody is back on {result.now}, after {result.before}."
+            since = f"{result.since:%Y-%m-%d %H:%M:%S} UTC"
+            record = "its rollout's" if result.commit is None else result.commit[:12]
+            message = (
+                f"{result.model}: everybody is back on {result.now} since {since}, after {result.before}. "
+                f"Record: {record}."
+            )
             return Completed(name="RolledBack", message=message)
         case DueModels():
             return _of_look(result)

@@ -41,6 +41,8 @@ def _lines(model: ModelStatus) -> Iterator[str]:
         yield f"  servers: {', '.join(f'{name} {health}' for name, health in model.servers.items())}"
     if model.ready_to_go_back_to:
         yield f"  to go back: coalmine rollback {model.model} (to {model.ready_to_go_back_to})"
+    if model.rollback_waits:
+        yield f"  {model.rollback_waits}"
     if model.trouble:
         yield f"  {model.trouble}"
     if model.rollout is not None:

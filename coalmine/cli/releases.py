@@ -95,7 +95,7 @@ def deliver(
 def rollback(
     model: ModelName,
     environment: EnvironmentName = "local",
-    to: Annotated[str | None, typer.Option(help="A version; default: the one in the other slot.")] = None,
+    to: Annotated[str | None, typer.Option(help="A version; default: the one before, at once.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Take the users back to an older release: the route first, then the record."""
@@ -106,6 +106,10 @@ def rollback(
     done = roll_back(workspace, model, environment, person(workspace), quiet_if(as_json), to=to)
     if as_json:
         print_json(done)
+    else:
+        record = f"commit {done.commit[:12]}" if done.commit else "made by the rollout's runner"
+        moment = f"{done.since:%Y-%m-%d %H:%M:%S} UTC"
+        say(f"{model}: {done.now} serves since {moment}, after {done.before}. Record: {record}.")
 
 
 def fetch(

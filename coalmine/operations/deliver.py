@@ -33,6 +33,7 @@ from coalmine.notifications.notifier import notifying
 from coalmine.operations.champion import Release, newest, release, turned_away
 from coalmine.operations.driving import Drive, driving
 from coalmine.operations.environments import open_environment
+from coalmine.operations.going_back import finish as finish_rollback
 from coalmine.operations.report import page_of
 from coalmine.operations.serving_environment import ServingEnvironment
 from coalmine.operations.steps import Step, Steps, directly
@@ -89,6 +90,7 @@ def deliver(
     serving.rollouts.catch_up()
     spec = load_model_spec(workspace.top, model)
     wanted = _wanted(workspace, model, version)
+    finish_rollback(workspace, serving, model, tell)
     slots = serving.slots(model)
     if not retry:
         _refuse_rejected(workspace, serving, slots, wanted)

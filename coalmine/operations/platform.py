@@ -18,6 +18,7 @@ import httpx
 
 from coalmine.errors import MachineUnready
 from coalmine.operations.deliver import restore
+from coalmine.operations.going_back import intended
 from coalmine.operations.local_environment import LocalEnvironment
 from coalmine.operations.status import status
 from coalmine.operations.workspace import Tell, Workspace
@@ -48,7 +49,9 @@ def up(workspace: Workspace, environment: str, tell: Tell) -> Platform:
     has_worker = any(process.name == WORKER and process.is_alive for process in serving.stack.processes())
     serving.up()
     for model in model_names(workspace.top):
-        slots = serving.slots(model)
+        waiting = intended(workspace.top, environment, model)
+        # Git still names the release that the users were taken from.
+        slots = serving.slots(model) if waiting is None else waiting.after
         if slots.stable is not None and slots.candidate is None:
             restore(serving, load_model_spec(workspace.top, model), slots)
             tell(f"{model} {slots.releases[slots.stable].version} serves.")

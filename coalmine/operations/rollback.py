@@ -1,40 +1,47 @@
-"""Back to an older release, at rest: the route first, in seconds, then the record.
+"""Back to an older release: the route first, in seconds, then the record (`going_back`).
 
-Where the other slot holds the release, that needs no Git. Another one is put there first, by a commit that
-moves nobody.
-
-During a rollout, going back is aborting it (`steer`).
+Where the other slot holds the release, that needs no Git remote. During a rollout its runner takes the users
+back to stable, and from there the way goes on to the version that was asked for.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 
-from coalmine.audit.attribution import to_trailer
-from coalmine.durable import replace_text
-from coalmine.errors import Conflict, NotFound, PushRejected, RemoteUnavailable, ServerUnavailable
+from coalmine.audit.record import closing_commit
+from coalmine.errors import InputError, NotFound, PushRejected, RemoteUnavailable, Unavailable
+from coalmine.journals import journal
 from coalmine.manifest import Trigger
 from coalmine.operations.champion import release
 from coalmine.operations.environments import open_environment
+from coalmine.operations.going_back import Intent, carry_out, finish, intend
 from coalmine.operations.serving_environment import ServingEnvironment
-from coalmine.operations.steps import Step, Steps, directly
+from coalmine.operations.steer import steer
+from coalmine.operations.steps import Steps, directly
+from coalmine.operations.unfinished import unfinished_rollout
 from coalmine.operations.workspace import Tell, Workspace
-from coalmine.registry.commits import Change, Tag, publish
-from coalmine.registry.tags import assignment_tag, assignments
-from coalmine.rollout.ports import Reconciler, SlotHealth, TrafficSplit
-from coalmine.slots import Slot, Slots, dump_slots, slots_path
+from coalmine.registry.tags import assignments
+from coalmine.rollout.ports import Ask, TrafficSplit
+from coalmine.rollout.state import Phase, RolloutState
+from coalmine.slots import Slots
 from coalmine.spec import load_model_spec
+
+_LOOK_EVERY_S = 0.1
 
 
 @dataclass(frozen=True)
 class RolledBack:
+    """since: when the users were on `now`. commit: of the record; None: the rollout's runner makes it."""
+
     model: str
     before: str
     now: str
-    seconds_to_route: float  # from the call until the users were on `now`
+    since: datetime
+    commit: str | None
 
 
 def roll_back(
@@ -48,116 +55,118 @@ def roll_back(
     steps: Steps = directly,
 ) -> RolledBack:
     """
-    to: a version; default: the one in the other slot, which is a matter of a weight.
+    to: a version; default: stable during a rollout, and at rest the one in the other slot.
+
+    A rollback whose record waits is finished first; without `to` that is all.
 
     Raises:
         NotFound: nothing serves, or there is no such release.
-        Conflict: a rollout is under way.
-        RemoteUnavailable: the users are back, but the record waits: run again to finish.
+        InputError: the version asked for is the one that is being rolled out.
+        IntegrityError: the release's bytes are not what its manifest says; the users stay.
+        ServerUnavailable: it does not start; the users stay.
+        CoalmineError: the users are back, but the record waits, and why: run again to finish.
     """
-    started = time.monotonic()
     spec = load_model_spec(workspace.top, model)
     serving = open_environment(workspace, environment)
-    workspace.require_record()
     with suppress(RemoteUnavailable, PushRejected):  # to go back waits for no Git remote
         serving.rollouts.catch_up()
+    wanted = None if to is None else to.removeprefix("v")
+    finished = finish(workspace, serving, model, tell, steps)
+    if finished is not None and wanted in (None, finished[0].good):
+        return _told(*finished)
     slots = serving.slots(model)
-    if slots.stable is None or slots.stable_release is None:
+    stable, candidate = slots.stable_release, slots.candidate_release
+    if stable is None:
         raise NotFound(f"{model} serves nobody in {environment}: there is nothing to go back from")
-    if slots.candidate is not None:
-        raise Conflict(
-            f"A rollout of {model} is under way in {environment}. Bring it back: coalmine abort {model}"
-        )
-    before = slots.stable_release.version
+    if candidate is not None:
+        wanted = wanted or stable.version
+        if wanted == candidate.version:
+            raise InputError(
+                f"{model} {wanted} is what is being rolled out in {environment}, not an older one"
+            )
+        release(workspace.repository, model, wanted)  # there is one, before anything is stopped
+        since = _abort(workspace, serving, slots, wanted, trigger, tell, spec.rollout.no_data_budget_s)
+        slots = serving.slots(model)
+        if slots.stable_release is not None and slots.stable_release.version == wanted:
+            return RolledBack(model, candidate.version, wanted, since, _closing(workspace, serving, slots))
+    elif stable.version == wanted:
+        raise NotFound(f"{model} {wanted} serves {environment} already: there is nothing to go back to")
+    after = _after(workspace, serving, slots, wanted)
+    number = max(assignments(workspace.repository, model, environment), default=0) + 1
+    intent = Intent(before=slots, after=after, assignment=number, triggered_by=trigger)
+    intend(workspace.top, intent)
+    return _told(*carry_out(workspace, serving, intent, tell, steps))
+
+
+def _told(intent: Intent, commit: str) -> RolledBack:
+    assert intent.moved_at_s is not None
+    since = datetime.fromtimestamp(intent.moved_at_s, UTC)
+    return RolledBack(intent.after.model, intent.bad, intent.good, since, commit)
+
+
+def _after(workspace: Workspace, serving: ServingEnvironment, slots: Slots, wanted: str | None) -> Slots:
+    """`slots` with the release to go back to in the other slot, and stable."""
+    assert slots.stable is not None
     target = slots.stable.other
-    filled = _with_target(workspace, serving, slots, target, to)
-    now = filled.releases[target].version
-    serving.up()
-    chosen = serving.adapters(spec)
-
-    git = workspace.settings.git
-    if filled != slots:
-        publish(workspace.repository, _put(workspace, filled, target, trigger), git.remote, git.branch)
-
-    def move() -> float:
-        if filled != slots:
-            chosen.reconciler.reconcile(filled)
-        _await_ready(chosen.reconciler, target, spec.rollout.progress_deadline_s)
-        chosen.router.set_split(TrafficSplit.all_to(target))
-        return time.monotonic() - started
-
-    seconds = steps(Step.ROLL_BACK, move)
-    tell(f"{model}: everybody is back on {now} after {seconds:.1f} s.")
-    after = filled.with_stable(target)
-    change = _change(workspace, after, before, trigger)
-    try:
-        steps(Step.RECORD, lambda: publish(workspace.repository, change, git.remote, git.branch))
-    except RemoteUnavailable as error:
-        raise RemoteUnavailable(f"The users are on {now}, but the record waits: {error}") from error
-    chosen.reconciler.reconcile(after)
-    chosen.router.give_back()
-    return RolledBack(model, before, now, seconds)
-
-
-def _with_target(
-    workspace: Workspace,
-    serving: ServingEnvironment,
-    slots: Slots,
-    target: Slot,
-    to: str | None,
-) -> Slots:
-    """`slots` with the release to go back to in `target`."""
     there = slots.releases.get(target)
-    if to is None and there is None:
+    if wanted is None and there is None:
         raise NotFound(
             f"{slots.model} has no earlier release in the other slot of {slots.environment}. "
             f"Name one: coalmine rollback {slots.model} --to VERSION"
         )
-    if there is not None and to in (None, there.version):
-        return slots
-    assert to is not None
-    found = release(workspace.repository, slots.model, to.removeprefix("v"))
-    return slots.with_release(target, *serving.contents(found))
+    if there is not None and wanted in (None, there.version):
+        return slots.with_stable(target)
+    assert wanted is not None
+    found = release(workspace.repository, slots.model, wanted)
+    return slots.with_release(target, *serving.contents(found)).with_stable(target)
 
 
-def _await_ready(reconciler: Reconciler, slot: Slot, within_s: float) -> None:
+# --- a rollout that is under way -------------------------------------------------------
+
+
+def _abort(
+    workspace: Workspace,
+    serving: ServingEnvironment,
+    slots: Slots,
+    wanted: str,
+    trigger: Trigger,
+    tell: Tell,
+    within_s: float,
+) -> datetime:
+    """The rollout's users are back on stable; when they were.
+
+    Where the way ends there, its record is its runner's to make; where it goes on, it is waited for.
+    """
+    folder = unfinished_rollout(workspace, serving, slots)
+    driven = steer(workspace, slots.model, serving.name, Ask.ABORT, trigger, tell)
+    assert slots.stable_release is not None
+    is_far_enough = slots.stable_release.version == wanted
     deadline = time.monotonic() + within_s
-    while (status := reconciler.status(slot)).health is not SlotHealth.READY:
-        if status.health is SlotHealth.FAILED or time.monotonic() > deadline:
-            raise ServerUnavailable(f"The older release does not start, so the users stay: {status.detail}")
-        time.sleep(0.05)
+    while driven is None and folder is not None:
+        serving.rollouts.refresh(slots.model)
+        if journal.has_ended(folder):
+            break
+        if is_far_enough and _is_back(workspace, serving, slots, folder):
+            break
+        if time.monotonic() > deadline:
+            raise Unavailable(
+                f"The rollout of {slots.model} was told to abort and has not ended. Look: coalmine status"
+            )
+        time.sleep(_LOOK_EVERY_S)
+    return datetime.now(UTC)
 
 
-def _put(workspace: Workspace, filled: Slots, slot: Slot, trigger: Trigger) -> Change:
-    path = slots_path(filled.environment, filled.model)
-    replace_text(workspace.top / path, dump_slots(filled))
-    release = filled.releases[slot]
-    subject = f"Put {filled.model} {release.version} into {slot} of {filled.environment}"
-    trailers = {
-        "Model": filled.model,
-        "Version": release.version,
-        "Environment": filled.environment,
-        "Digest": release.model_digest,
-        "Triggered-By": to_trailer(trigger),
-    }
-    return Change((path,), subject, "To go back to.", trailers)
+def _is_back(workspace: Workspace, serving: ServingEnvironment, slots: Slots, folder: Path) -> bool:
+    """Whether the rollout is going back, and the route shows everybody on stable."""
+    saved = serving.rollouts.journal(folder).load()
+    if saved is None or RolloutState.from_json(saved["state"]).phase is not Phase.ROLLING_BACK:
+        return False
+    assert slots.stable is not None
+    router = serving.adapters(load_model_spec(workspace.top, slots.model)).router
+    return router.observed_split() == TrafficSplit.all_to(slots.stable)
 
 
-def _change(workspace: Workspace, after: Slots, before: str, trigger: Trigger) -> Change:
-    path = slots_path(after.environment, after.model)
-    replace_text(workspace.top / path, dump_slots(after))
-    serves = after.stable_release
-    assert serves is not None
-    number = max(assignments(workspace.repository, after.model, after.environment), default=0) + 1
-    subject = f"Roll {after.model} back to {serves.version} in {after.environment}"
-    trailers: Mapping[str, str] = {
-        "Model": after.model,
-        "Version": serves.version,
-        "Environment": after.environment,
-        "Digest": serves.model_digest,
-        "Decision": "rolled-back",
-        "Rolled-Back": before,
-        "Triggered-By": to_trailer(trigger),
-    }
-    tag = Tag(assignment_tag(after.model, after.environment, number), subject, serves.commit)
-    return Change((path,), subject, f"{before} served before.", trailers, (tag,))
+def _closing(workspace: Workspace, serving: ServingEnvironment, slots: Slots) -> str | None:
+    folders = serving.rollouts.folders(slots.model)
+    closed = closing_commit(workspace.repository, journal.read_about(folders[-1])) if folders else None
+    return None if closed is None else closed.sha

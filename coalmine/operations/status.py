@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from coalmine.audit.situation import NextStep, Situation, next_steps, standing
 from coalmine.errors import Conflict, Unavailable
 from coalmine.journals import journal
 from coalmine.notifications.sent import undelivered
 from coalmine.operations.environments import open_environment
+from coalmine.operations.going_back import intended
 from coalmine.operations.serving_environment import ServingEnvironment
 from coalmine.operations.unfinished import unfinished_rollout
 from coalmine.operations.workspace import Workspace
@@ -38,6 +40,7 @@ class RolloutStatus:
 class ModelStatus:
     """weights: version to percent of the users, as the route shows; None when it cannot be read, and
     `trouble` says why. undelivered: notices of the newest rollout that somebody should have got and did not.
+    rollback_waits: a rollback that was begun on this machine and is not recorded yet, in words for people.
     """
 
     environment: str
@@ -50,6 +53,7 @@ class ModelStatus:
     rollout: RolloutStatus | None
     trouble: str | None
     undelivered: tuple[str, ...] = ()
+    rollback_waits: str | None = None
 
 
 def status(workspace: Workspace, environment: str) -> list[ModelStatus]:
@@ -76,7 +80,23 @@ def _model_status(workspace: Workspace, serving: ServingEnvironment, model: str)
         rollout=_rollout(workspace, serving, slots),
         trouble=trouble,
         undelivered=_undelivered(serving, model),
+        rollback_waits=_rollback_waits(workspace, serving, model),
     )
+
+
+def _rollback_waits(workspace: Workspace, serving: ServingEnvironment, model: str) -> str | None:
+    intent = intended(workspace.top, serving.name, model)
+    if intent is None:
+        return None
+    moved = "" if intent.moved_at_s is None else f", whose users were moved {_moment(intent.moved_at_s)},"
+    return (
+        f"the rollback from {intent.bad} to {intent.good}{moved} is not recorded yet. To finish it: "
+        f"coalmine rollback {model} --environment {serving.name}"
+    )
+
+
+def _moment(at_s: float) -> str:
+    return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _undelivered(serving: ServingEnvironment, model: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -46,9 +47,10 @@ def delivered(*, promoted: bool) -> Delivered:
             id="served already",
         ),
         pytest.param(
-            RolledBack("delay", "1.1.0", "1.0.0", 0.4),
+            RolledBack("delay", "1.1.0", "1.0.0", datetime(2026, 11, 2, 3, 0, tzinfo=UTC), "c0ffee" * 6),
             "RolledBack",
-            "delay: everybody is back on 1.0.0, after 1.1.0.",
+            "delay: everybody is back on 1.0.0 since 2026-11-02 03:00:00 UTC, after 1.1.0. "
+            "Record: c0ffeec0ffee.",
             id="back at rest",
         ),
         pytest.param(DueModels((Due("delay"),)), "NothingDue", "No model is due.", id="nothing is due"),
