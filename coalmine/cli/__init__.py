@@ -46,6 +46,7 @@ for command in (
     releases.fetch,
     repository.clone,
     releases.pull,
+    releases.reproduce,
     rollouts.pause,
     rollouts.resume,
     rollouts.abort,

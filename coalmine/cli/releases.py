@@ -19,7 +19,7 @@ from coalmine.cli.words import (
     say,
     watching,
 )
-from coalmine.errors import InputError
+from coalmine.errors import InputError, IntegrityError
 
 
 class Data(StrEnum):
@@ -152,6 +152,31 @@ def pull(model: ModelName, as_json: AsJson = False) -> None:
         print_json(pulled)
     else:
         say(f"Everything that {model} is trained from at {pulled.commit} is here.")
+
+
+def reproduce(
+    model: ModelName,
+    version: Annotated[str, typer.Argument(help="Of a release, such as 1.2.0.")],
+    keep: Annotated[
+        bool, typer.Option(help="Leave the folder where it is built, and say where it is.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Build a release again from its record, and say whether it comes out equal, or what differs first."""
+    from coalmine.operations.reproduce import reproduce as run
+
+    done = run(open_workspace(), model, version, quiet_if(as_json), keep=keep)
+    if as_json:
+        print_json(done)
+    else:
+        for difference in done.differences:
+            say(str(difference))
+        outcome = f"equal, {done.files} files and all that its stages made" if done.equal else "differs"
+        say(f"{model} {done.version}, built again from {done.code[:12]}: {outcome}.")
+        if done.folder is not None:
+            say(f"It is in {done.folder}.")
+    if not done.equal:
+        raise typer.Exit(IntegrityError.exit_code)
 
 
 def build_image(

@@ -15,8 +15,8 @@ from coalmine.operations.champion import considered, lock_digest
 from coalmine.operations.decide import decide_release
 from coalmine.operations.ingest import NewData, ingest, partitions_folder, wanted_of
 from coalmine.operations.record import Recorded, record_decision, recorded, release_change
-from coalmine.operations.reproduce import train, validate
 from coalmine.operations.steps import Step, Steps, directly
+from coalmine.operations.train import train, validate
 from coalmine.operations.workspace import Tell, Workspace
 from coalmine.registry.commits import publish
 from coalmine.registry.upstream import Upstream

@@ -77,11 +77,16 @@ class DvcProject:
     # --- stages ------------------------------------------------------------------------
 
     def reproduce(
-        self, dvcfile: Path, stage: str | None = None, on_line: OnLine = lambda _: None
+        self,
+        dvcfile: Path,
+        stage: str | None = None,
+        on_line: OnLine = lambda _: None,
+        python: Path = Path(sys.executable),
     ) -> list[StageRun]:
         """Run those stages of `dvcfile` that have changed, in its order, or only `stage`.
 
-        What `dvc repro -s` does, to the byte. on_line: called with each line that is printed.
+        What `dvc repro -s` does, to the byte. on_line: called with each line that is printed. python: what
+        the stages run with.
 
         Raises:
             CoalmineError: a stage failed; the type is the one that its exit status stands for, and
@@ -94,7 +99,7 @@ class DvcProject:
             if not any(found.changed() for found in stages):
                 return [StageRun(name, ran=False) for name in names]
         target = dvcfile.as_posix() if stage is None else f"{dvcfile.as_posix()}:{stage}"
-        ran = run_apart(self.top, target, on_line)
+        ran = run_apart(self.top, target, on_line, python)
         return [StageRun(name, ran=name in ran) for name in names]
 
     def outs(self, dvcfile: Path) -> dict[Path, str]:

@@ -47,11 +47,12 @@ class Commit:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a git command said and how it ended."""
+    """What a git command said and how it ended. timed_out: it was ended, and may have come to nothing."""
 
     status: int
     out: bytes
     err: str
+    timed_out: bool = False
 
     @property
     def text(self) -> str:
@@ -297,16 +298,31 @@ class Repository:
         """`git`, for what is not text."""
         return self._checked(arguments, self.try_git(*arguments, stdin=stdin)).out
 
-    def try_git(self, *arguments: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> Outcome:
-        """Run the command, whatever comes of it; waits a little for somebody else's hold on the index."""
+    def try_git(
+        self,
+        *arguments: str,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        within_s: float | None = None,
+    ) -> Outcome:
+        """Run the command, whatever comes of it; waits a little for somebody else's hold on the index.
+
+        within_s: what it may take, before it is ended with all that it started; None: whatever it needs.
+        """
         for _ in range(_INDEX_LOCK_TRIES):
-            outcome = self._execute(arguments, stdin, env)
+            outcome = self._execute(arguments, stdin, env, within_s)
             if not _index_is_held(outcome):
                 break
             time.sleep(_INDEX_LOCK_WAIT_S)
         return outcome
 
-    def _execute(self, arguments: tuple[str, ...], stdin: bytes, env: Mapping[str, str] | None) -> Outcome:
+    def _execute(
+        self,
+        arguments: tuple[str, ...],
+        stdin: bytes,
+        env: Mapping[str, str] | None,
+        within_s: float | None,
+    ) -> Outcome:
         with tempfile.TemporaryFile() as given:
             given.write(stdin)
             given.seek(0)
@@ -317,10 +333,13 @@ class Repository:
                 with_exceptions=False,
                 stdout_as_string=False,
                 strip_newline_in_stdout=False,
+                kill_after_timeout=within_s,
                 # Without a question to the terminal: nobody may be there to answer it.
                 env={"GIT_TERMINAL_PROMPT": "0", **(env or {})},
             )
-        return Outcome(status, out, err if isinstance(err, str) else os.fsdecode(err))
+        said = err if isinstance(err, str) else os.fsdecode(err)
+        # Where the library has ended a command, its own words stand in place of Git's.
+        return Outcome(status, out, said, timed_out=within_s is not None and said.startswith("Timeout: "))
 
     def _checked(self, arguments: tuple[str, ...], outcome: Outcome) -> Outcome:
         if outcome.status != 0:

@@ -30,8 +30,10 @@ _LAST_LINES = 15
 _END_S = 10.0  # what a stage has to end after it was told to
 
 
-def run_apart(top: Path, target: str, on_line: OnLine) -> set[str]:
+def run_apart(top: Path, target: str, on_line: OnLine, python: Path) -> set[str]:
     """Reproduce `target` of the repository at `top` in a process of its own; which stages ran.
+
+    python: the interpreter that is `python` to the stages.
 
     Apart, since DVC hands its own output channels to the stages, and so that a stage never
     outlives the release it belongs to.
@@ -39,7 +41,7 @@ def run_apart(top: Path, target: str, on_line: OnLine) -> set[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "coalmine.registry.reproduce", target],
         cwd=top,
-        env=_stage_environment(),
+        env=_stage_environment(python),
         stdin=subprocess.PIPE,  # never written to: it ends when this process does
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -66,12 +68,12 @@ def run_apart(top: Path, target: str, on_line: OnLine) -> set[str]:
     return {match[1] for line in lines if (match := _RUNNING.match(line))}
 
 
-def _stage_environment() -> dict[str, str]:
+def _stage_environment(python: Path) -> dict[str, str]:
     return {
         **os.environ,
         "DVC_NO_ANALYTICS": "1",
-        # The stages' `python` is this one, also where nobody activated its environment.
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        # The stages' `python` is that one, also where nobody activated its environment.
+        "PATH": os.pathsep.join([str(python.parent), os.environ.get("PATH", os.defpath)]),
         "PYTHONUNBUFFERED": "1",  # lines arrive when they are printed
     }
 

@@ -9,6 +9,7 @@ from coalmine.errors import RemoteUnavailable
 from coalmine.registry.faults import machine_fault_in
 from coalmine.registry.repository import Outcome, Repository
 
+ANSWERS_WITHIN_S = 300.0  # a whole fetch or push: of commits, since data and models go to the DVC remote
 # Another push holds the remote's locks at this moment.
 _TRANSIENT = ("cannot lock ref", "failed to update ref", "failed to lock", "incorrect old value provided")
 
@@ -61,7 +62,7 @@ class Upstream:
             RemoteUnavailable: it cannot be reached.
         """
         refspec = f"+refs/heads/{self.branch}:refs/remotes/{self.name}"
-        outcome = self.repository.try_git("fetch", "--quiet", self.remote, refspec)
+        outcome = self._ask("fetch", "--quiet", self.remote, refspec)
         if outcome.status != 0 and "couldn't find remote ref" not in outcome.err:
             raise self._unavailable(outcome)
 
@@ -71,7 +72,7 @@ class Upstream:
         Raises:
             RemoteUnavailable: it cannot be reached.
         """
-        outcome = self.repository.try_git("ls-remote", "--tags", self.remote)
+        outcome = self._ask("ls-remote", "--tags", self.remote)
         if outcome.status != 0:
             raise self._unavailable(outcome)
         lines = (line.split("\t") for line in outcome.text.splitlines())
@@ -86,7 +87,7 @@ class Upstream:
         """
         heads = f"refs/heads/{self.branch}"
         refspecs = [f"{heads}:{heads}", *(f"refs/tags/{tag}:refs/tags/{tag}" for tag in tags)]
-        outcome = self.repository.try_git("push", "--atomic", "--porcelain", self.remote, *refspecs)
+        outcome = self._ask("push", "--atomic", "--porcelain", self.remote, *refspecs)
         if outcome.status == 0:
             return None
         refused = [line for line in outcome.text.splitlines() if line.startswith("!")]
@@ -96,6 +97,20 @@ class Upstream:
         words = "; ".join(" ".join(line.split("\t")[1:]) for line in refused)
         said = " ".join([words, *(line.strip() for line in remote_words)])
         return Refusal(said, transient=any(sign in said for sign in _TRANSIENT))
+
+    def _ask(self, *arguments: str) -> Outcome:
+        """A command that needs the remote.
+
+        Raises:
+            RemoteUnavailable: it does not come to an end.
+        """
+        outcome = self.repository.try_git(*arguments, within_s=ANSWERS_WITHIN_S)
+        if outcome.timed_out:
+            raise RemoteUnavailable(
+                f"The Git remote `{self.remote}` of {self.repository.top} did not answer within "
+                f"{ANSWERS_WITHIN_S:g} s. What is committed here stays; run again when it is back"
+            )
+        return outcome
 
     def _unavailable(self, outcome: Outcome) -> Exception:
         said = outcome.err.strip()
