@@ -99,7 +99,7 @@ def test_twenty_releases_at_once_under_one_runner(crowd: Shop) -> None:
     finally:
         runner.terminate()
         print(runner.communicate()[0][-2000:])
-    # A small node starts twenty servers meanwhile, and its proxy may answer late or begin anew: none is wrong.
+    # A small node starts twenty servers meanwhile, and answers late or not at all: none is wrong.
     assert not [status for _, status in failures if isinstance(status, int)]
     crowd.work.git("pull", "-q", "--ff-only")
     for name in names():
