@@ -155,11 +155,12 @@ def test_users_end_on_a_model_that_works_and_nothing_is_stuck(shop: Shop, fault:
     if OF_ROUTERS.get(fault, shop.router) != shop.router:
         pytest.skip(f"{fault} moves nobody of this shop")
     version = "1.1.0" if shop.slots["stable"] == "1.0.0" else "1.0.0"
-    with shop.users() as users:
+    with shop.users() as users, without_pods(shop) as missed_s:
         users.await_requests(200)
         with shop.delivering(version, "--retry") as delivery:
             shop.await_told(MOMENTS[moment])
-            with without_pods(shop) as missed_s, FAULTS[fault](shop, delivery):
+            missed_s.clear()  # the candidate's start
+            with FAULTS[fault](shop, delivery):
                 ended = end(shop, delivery, version)
         print(f"--- {fault}, {moment}: {ended}")
         shop.told(users)
