@@ -201,11 +201,17 @@ def test_a_commit_that_a_shallow_clone_lacks_is_named(work: Workplace, tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_both_example_models_come_out_equal_from_a_fresh_clone(tmp_path: Path) -> None:
     init(tmp_path / "shop")
     shop = Workplace(tmp_path / "shop")
+    for dataset in ("flights", "weather"):
+        for month in ("2013-01", "2013-02"):
+            shop.run("ingest", dataset, month)
+    shop.run("ingest", "german-credit", "all")
+    shop.commit("Two months, and every loan")
     for model in ("credit-risk", "flight-delays"):
-        shop.run("retrain", model, "--data", "next")
+        shop.run("retrain", model)
     shop.git("clone", "--quiet", str(shop.top / ".coalmine/remotes/git.git"), str(tmp_path / "clone"))
     clone = Workplace(tmp_path / "clone")
     clone.dvc("remote", "modify", "--local", "store", "url", str(shop.top / ".coalmine/remotes/dvc"))
