@@ -74,7 +74,7 @@ def test_the_tutorial_leads_to_a_promoted_second_release(tmp_path: Path, environ
     assert '"joined":1' in said
     assert "late-parcels 1.1.0 was promoted: every gate passed, and the bake." in said
     assert re.search(r"^\d[\d,]{3,} requests, 0 failed$", said, re.MULTILINE), said
-    assert "late-parcels: everybody is back on 1.0.0" in said
+    assert "late-parcels: everybody is on 1.0.0 again" in said
     assert _leftovers(tmp_path) == []
 
 
