@@ -126,9 +126,11 @@ def _expected(trailers: Mapping[str, str], before: Slots, after: Slots) -> Slots
             return before.with_rejection()
         case "rolled-back":
             slot = _present(before.stable).other
-            if slot not in before.releases:
-                raise KeyError("nothing to go back to")
-            return before.with_stable(slot)
+            release = after.releases[slot]
+            if release == before.releases.get(slot):
+                return before.with_stable(slot)
+            # One that was in neither slot; where pods serve, a commit of its own has put it there before.
+            return before.with_release(slot, release).with_stable(slot)
         case _:  # put there to go back to
             slot = _present(before.stable).other
             return before.with_release(slot, after.releases[slot], after.pods.get(slot))

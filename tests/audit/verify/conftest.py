@@ -127,7 +127,7 @@ def _write(folder: Path) -> dict[str, Moment]:
     history.release("delays", "2.0.0")
     history.put("delays", "2.0.0")
     moment("rejected", history.close("delays", "rejected"), "delays@v2.0.0")
-    moment("rolled back", history.roll_back("delays", "1.0.0")[1], "delays#local#3")
+    moment("rolled back", history.roll_back("delays", "1.0.0")[-1], "delays#local#3")
     history.release("credit", "1.0.0")
     history.put("credit", "1.0.0")
     other = history.close("credit", "first")

@@ -232,6 +232,31 @@ def promoted_and_told_as_rejected(shop: Shop) -> None:
     shop.go_back_to("promoted").amend({}, "Decision: promoted", "Decision: rejected")
 
 
+def way_back_in_one_commit(shop: Shop, slots: str) -> None:
+    """From what stood in the slots before somebody put 1.0.0 there to go back to."""
+    told = shop.git("log", "-1", "--format=%B", shop.moments["rolled back"].commit)
+    shop.go_back_to("rejected").commit({SLOTS: slots}, told)
+    shop.retag("delays#local#3", shop.git("rev-parse", "delays@v1.0.0^{commit}"))
+
+
+def way_back_that_does_more(shop: Shop) -> None:
+    """The release that people are taken from is another one afterwards."""
+    back = shop.git("show", f"{shop.moments['rolled back'].commit}:{SLOTS}")
+    bad = shop.git("rev-parse", "delays@v1.1.0^{commit}")
+    assert bad in back
+    way_back_in_one_commit(shop, back.replace(bad, shop.moments["begun"].commit))
+
+
+def way_back_to_another_release(shop: Shop) -> None:
+    """Than the trailers say: the slot is given the one that was turned away."""
+    back = parse_slots(shop.git("show", f"{shop.moments['rolled back'].commit}:{SLOTS}"), SLOTS)
+    rejected = parse_slots(shop.git("show", f"{shop.moments['rejected'].commit}~:{SLOTS}"), SLOTS)
+    assert back.stable is not None
+    assert rejected.candidate_release is not None
+    way_back_in_one_commit(shop, dump_slots(back.with_release(back.stable, rejected.candidate_release)))
+    shop.retag("delays#local#3", rejected.candidate_release.commit)
+
+
 def unreadable_slots(shop: Shop) -> None:
     shop.go_back_to("promoted").amend({SLOTS: "schema_version: [\n"})
 
@@ -406,6 +431,10 @@ TAMPERINGS = {
         promoted_and_told_as_rejected,
         {Kind.ROLES: SLOTS, Kind.EVIDENCE: f"{EVIDENCE}/rollout.yaml", Kind.TAG_STRAY: "delays#local#2"},
     ),
+    "a way back that does more": Tampering(
+        way_back_that_does_more, {Kind.ROLES: SLOTS, Kind.SLOT_RELEASE: SLOTS}
+    ),
+    "a way back to another release": Tampering(way_back_to_another_release, {Kind.ROLES: SLOTS}),
     "slots that cannot be read": Tampering(unreadable_slots, {Kind.ROLES: SLOTS}),
     "events in a later commit": Tampering(
         evidence("rollout.yaml", "id: none\n"), {Kind.EVIDENCE_CHANGED: f"{EVIDENCE}/rollout.yaml"}

@@ -14,7 +14,7 @@ from coalmine.operations.verify import verify
 from coalmine.operations.workspace import Workspace
 from coalmine.slots import Slots, dump_slots
 from tests.audit.verify.conftest import Shop
-from tests.audit.verify.written_history import write_long_history
+from tests.audit.verify.written_history import FastImport, History, write_long_history
 
 MOMENTS = (
     "begun",
@@ -115,6 +115,19 @@ def test_a_shallow_clone_is_refused(shop: Shop, tmp_path: Path) -> None:
 def test_a_pinned_head_that_may_come_to_mean_another_is_refused(shop: Shop, pinned: str) -> None:
     with pytest.raises(InputError, match="no full commit id"):
         shop.verify(pinned=pinned)
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["by processes", "by pods"])
+def test_a_way_back_to_a_release_that_was_in_neither_slot_holds(tmp_path: Path, at_once: bool) -> None:
+    history = History(FastImport(tmp_path / "work"))
+    history.begin("delays")
+    for version in ("1.0.0", "1.1.0", "1.2.0"):
+        history.release("delays", version)
+        history.put("delays", version)
+        history.close("delays", "first")
+    history.roll_back("delays", "1.0.0", at_once=at_once)
+    history.git.close()
+    assert verify(Workspace.open(tmp_path / "work")).findings == ()
 
 
 def test_a_replaced_object_is_not_looked_at(shop: Shop) -> None:

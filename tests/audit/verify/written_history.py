@@ -270,24 +270,27 @@ class History:
             self.git.tag(trailers["Assignment"], release.commit)
         return commit
 
-    def roll_back(self, model: str, to: str) -> tuple[str, str]:
-        """The older release into the other slot, then the roles: two commits."""
+    def roll_back(self, model: str, to: str, *, at_once: bool = False) -> tuple[str, ...]:
+        """The older release into the other slot, then the roles: two commits, as where pods serve, or one."""
         before = self._slots(model)
         assert before.stable is not None
         assert before.stable_release is not None
         release = self.releases[model, to]
         slot = before.stable.other
-        trailers = {key: value for key, value in self._moved(release, "", model).items() if key != "Decision"}
-        subject = f"Put {model} {to} into {slot} of {ENVIRONMENT}"
-        put = self._move(before.with_release(slot, release), message(subject, trailers))
+        filled, put = before.with_release(slot, release), ()
+        if not at_once:
+            trailers = {
+                key: value for key, value in self._moved(release, "", model).items() if key != "Decision"
+            }
+            put = (self._move(filled, message(f"Put {model} {to} into {slot} of {ENVIRONMENT}", trailers)),)
         trailers = {
             **self._moved(release, "rolled-back", model),
             "Rolled-Back": before.stable_release.version,
         }
         subject = f"Roll {model} back to {to} in {ENVIRONMENT}"
-        done = self._move(self._slots(model).with_stable(slot), message(subject, trailers))
+        done = self._move(filled.with_stable(slot), message(subject, trailers))
         self.git.tag(self._next(model), release.commit)
-        return put, done
+        return *put, done
 
     def rollout(self, version: str) -> str:
         return f"{datetime.fromtimestamp(STARTED_AT_S, UTC):%Y%m%dT%H%M%S}-v{version}"
