@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -146,9 +145,7 @@ def test_a_thousand_releases_hold_and_take_few_git_processes(
     workspace, asked = Workspace.open(tmp_path / "long"), []
     execute = Repository._execute
     monkeypatch.setattr(Repository, "_execute", lambda *call: (asked.append(call), execute(*call))[1])
-    began = time.monotonic()
     found = verify(workspace)
     assert found.findings == ()
     assert (found.releases, found.deliveries, found.rollouts) == (1000, 2000, 1000)
     assert len(asked) < 30
-    assert time.monotonic() - began < 60
