@@ -29,6 +29,9 @@ class Ending(StrEnum):
     REJECTED = "rejected"
 
 
+ENDINGS = frozenset(Ending)
+
+
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -86,8 +89,7 @@ def record_folder(model: str, rollout: str) -> Path:
 
 def closings(commits: Iterable[Commit]) -> Iterator[Commit]:
     """Those of `commits` that ended a rollout, in their order."""
-    endings = set(Ending)
-    return (c for c in commits if c.trailers.get("Decision") in endings and "Rollout" in c.trailers)
+    return (c for c in commits if c.trailers.get("Decision") in ENDINGS and "Rollout" in c.trailers)
 
 
 def dump_record(record: RolloutRecord) -> str:

@@ -21,7 +21,6 @@ from coalmine.errors import (
     InputError,
     NotFound,
     PushRejected,
-    ReconcilerUnavailable,
     RemoteUnavailable,
     RepositoryUnready,
     Unavailable,
@@ -30,6 +29,7 @@ from coalmine.journals import journal
 from coalmine.journals.about import About, rollout_id
 from coalmine.manifest import Trigger
 from coalmine.notifications.notifier import notifying
+from coalmine.operations.at_rest import leave_at_rest, restore
 from coalmine.operations.champion import Release, newest, release, turned_away
 from coalmine.operations.driving import Drive, driving
 from coalmine.operations.environments import open_environment
@@ -41,12 +41,12 @@ from coalmine.operations.unfinished import half_recorded_rollout, open_rollout, 
 from coalmine.operations.workspace import Tell, Workspace
 from coalmine.registry.commits import Change, publish
 from coalmine.rollout.plan import Plan
-from coalmine.rollout.ports import Ask, Journal, Request, TrafficSplit
+from coalmine.rollout.ports import Ask, Journal, Request
 from coalmine.rollout.runner import Ports, finish_record, run
 from coalmine.rollout.state import Phase, RolloutState
 from coalmine.slots import Slots, dump_slots, slots_path
 from coalmine.spec import ModelSpec, load_model_spec
-from coalmine.wiring import Adapters, rollout_ports
+from coalmine.wiring import rollout_ports
 
 OTHER_RUNNER_ENDS_WITHIN_S = 60.0
 
@@ -152,34 +152,6 @@ def resume(
         return finished
     wanted = release(workspace.repository, model, slots.candidate_release.version)
     return _finish_open(workspace, spec, serving, slots, wanted, trigger, tell, directly, drive)
-
-
-def restore(serving: ServingEnvironment, spec: ModelSpec, slots: Slots) -> None:
-    """At rest, what runs is what Git says: both slots' servers, and everybody on stable."""
-    assert slots.stable is not None
-    chosen = serving.adapters(spec)
-    chosen.reconciler.reconcile(slots)
-    # Whatever another hand made of the route.
-    chosen.router.set_split(TrafficSplit.all_to(slots.stable))
-    chosen.router.give_back()
-
-
-def leave_at_rest(serving: ServingEnvironment, chosen: Adapters, model: str) -> None:
-    """What Git says runs, and only then the route is Git's: an older commit would move the users.
-
-    Where the next release was handed over meanwhile, the route is its rollout's, and so is what runs.
-
-    Raises:
-        ReconcilerUnavailable: safe to retry.
-    """
-    slots = serving.slots(model)
-    try:
-        chosen.reconciler.reconcile(slots)
-    except ReconcilerUnavailable:
-        if serving.slots(model) == slots:
-            raise
-    if slots.candidate is None and serving.slots(model) == slots:
-        chosen.router.give_back()
 
 
 def _wanted(workspace: Workspace, model: str, version: str | None) -> Release:

@@ -5,8 +5,9 @@
     record   one commit, pushed
     forget   the intent
 
-Whoever delivers, rolls back or starts the environment finds an intent that is left, and goes on with it: the
-slots in Git would take the users to the release that they were saved from.
+Whoever delivers or rolls back finds an intent that is left, and goes on with it; whoever starts the
+environment starts what it says. The slots in Git would take the users to the release that they were
+saved from.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from coalmine.audit.attribution import to_trailer
 from coalmine.durable import replace_text
 from coalmine.errors import CoalmineError, IntegrityError, PushRejected, RemoteUnavailable, ServerUnavailable
 from coalmine.manifest import Trigger
+from coalmine.operations.at_rest import leave_at_rest
 from coalmine.operations.serving_environment import ServingEnvironment
 from coalmine.operations.steps import Step, Steps, directly
 from coalmine.operations.workspace import Tell, Workspace
 from coalmine.registry.commits import Change, Tag, publish
 from coalmine.registry.tags import assignment_tag
-from coalmine.rollout.ports import Reconciler, SlotHealth, TrafficSplit
+from coalmine.rollout.ports import Reconciler, SlotHealth, TrafficRouter, TrafficSplit
 from coalmine.settings import STATE
 from coalmine.slots import Slot, Slots, dump_slots, slots_path
 from coalmine.spec import load_model_spec
@@ -35,7 +37,7 @@ from coalmine.wiring import Adapters
 
 class Intent(BaseModel):
     """before, after: the slots as Git has them, and as they are to be. assignment: the number of the tag.
-    moved_at_s: when the users were on the older release, in seconds since 1970; None: not that we know."""
+    moved_at_s: when the users were on the older release, in seconds since 1970."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -139,8 +141,7 @@ def carry_out(
             f"The users are on {moved.good}, but the record waits: {error}. To finish it: "
             f"coalmine rollback {model} --environment {serving.name}"
         ) from error
-    chosen.reconciler.reconcile(moved.after)
-    chosen.router.give_back()
+    leave_at_rest(serving, chosen, model)
     _forget(workspace.top, moved)
     return moved, commit
 
@@ -155,16 +156,24 @@ def _move(workspace: Workspace, serving: ServingEnvironment, chosen: Adapters, i
                 _put(workspace, intent, filled, slot)
             chosen.reconciler.reconcile(filled)
         _await_ready(chosen.reconciler, slot, _deadline_s(workspace, intent))
-    except CoalmineError:  # nobody has moved, unless an earlier call had moved them
-        if intent.moved_at_s is None:
+    except CoalmineError:
+        if not _may_be_there(chosen.router, slot):
             _forget(workspace.top, intent)
             with suppress(CoalmineError):
-                chosen.reconciler.reconcile(intent.before)
+                chosen.reconciler.reconcile(serving.slots(intent.after.model))
         raise
     chosen.router.set_split(TrafficSplit.all_to(slot))
     moved = intent.model_copy(update={"moved_at_s": intent.moved_at_s or time.time()})
     intend(workspace.top, moved)
     return moved
+
+
+def _may_be_there(router: TrafficRouter, slot: Slot) -> bool:
+    """Whether an earlier call moved the users to `slot`, as far as can be seen."""
+    try:
+        return router.observed_split() == TrafficSplit.all_to(slot)
+    except CoalmineError:
+        return True
 
 
 def _deadline_s(workspace: Workspace, intent: Intent) -> float:
@@ -185,16 +194,8 @@ def _await_ready(reconciler: Reconciler, slot: Slot, within_s: float) -> None:
 
 def _put(workspace: Workspace, intent: Intent, filled: Slots, slot: Slot) -> None:
     """The older release in its slot, by a commit that moves nobody."""
-    release = filled.releases[slot]
-    subject = f"Put {filled.model} {release.version} into {slot} of {filled.environment}"
-    trailers = {
-        "Model": filled.model,
-        "Version": release.version,
-        "Environment": filled.environment,
-        "Digest": release.model_digest,
-        "Triggered-By": to_trailer(intent.triggered_by),
-    }
-    change = Change((_written(workspace, filled),), subject, "To go back to.", trailers)
+    subject = f"Put {filled.model} {intent.good} into {slot} of {filled.environment}"
+    change = Change((_written(workspace, filled),), subject, "To go back to.", _trailers(intent))
     git = workspace.settings.git
     with suppress(RemoteUnavailable, PushRejected):  # whoever needs the remote says so
         publish(workspace.repository, change, git.remote, git.branch)
@@ -204,20 +205,24 @@ def _record(workspace: Workspace, intent: Intent) -> str:
     after, serves = intent.after, intent.after.stable_release
     assert serves is not None
     subject = f"Roll {after.model} back to {serves.version} in {after.environment}"
-    trailers = {
-        "Model": after.model,
-        "Version": serves.version,
-        "Environment": after.environment,
-        "Digest": serves.model_digest,
-        "Decision": "rolled-back",
-        "Rolled-Back": intent.bad,
-        "Triggered-By": to_trailer(intent.triggered_by),
-    }
+    trailers = {**_trailers(intent), "Decision": "rolled-back", "Rolled-Back": intent.bad}
     tag = Tag(assignment_tag(after.model, after.environment, intent.assignment), subject, serves.commit)
     path = _written(workspace, after)
     change = Change((path,), subject, f"{intent.bad} served before.", trailers, (tag,))
     git = workspace.settings.git
     return publish(workspace.repository, change, git.remote, git.branch)
+
+
+def _trailers(intent: Intent) -> dict[str, str]:
+    after, serves = intent.after, intent.after.stable_release
+    assert serves is not None
+    return {
+        "Model": after.model,
+        "Version": serves.version,
+        "Environment": after.environment,
+        "Digest": serves.model_digest,
+        "Triggered-By": to_trailer(intent.triggered_by),
+    }
 
 
 def _written(workspace: Workspace, slots: Slots) -> Path:

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 
 from coalmine.errors import MachineUnready
-from coalmine.operations.deliver import restore
+from coalmine.operations.at_rest import restore
 from coalmine.operations.going_back import intended
 from coalmine.operations.local_environment import LocalEnvironment
 from coalmine.operations.status import status

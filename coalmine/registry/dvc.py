@@ -55,7 +55,7 @@ class StageRun:
 
 
 @dataclass(frozen=True)
-class Change:
+class StageChange:
     """What a stage depends on and that is not as its lock says.
 
     path: the file that Git has of it, from the top: of a tracked folder its pointer, of a command that
@@ -112,7 +112,7 @@ class DvcProject:
                 if out.hash_info
             }
 
-    def changes(self, dvcfile: Path) -> tuple[Change, ...]:
+    def changes(self, dvcfile: Path) -> tuple[StageChange, ...]:
         """Why the stages of `dvcfile` would run: what changed since its lock, in the order of the stages.
 
         As DVC compares, by content; but of a tracked folder the digest that its pointer has in Git is
@@ -129,21 +129,21 @@ class DvcProject:
                 if str(self.top / change.path) not in made
             )
 
-    def _stage_changes(self, stage: Any, dvcfile: Path) -> Iterator[Change]:
+    def _stage_changes(self, stage: Any, dvcfile: Path) -> Iterator[StageChange]:
         if stage.frozen:
             return
         if stage.changed_stage():
-            yield Change(stage.name, dvcfile)
+            yield StageChange(stage.name, dvcfile)
         for dep in stage.deps:
             path = Path(os.path.relpath(dep.fs_path, self.top))
             pointer = path.with_name(f"{path.name}.dvc")
             if not dep.hash_info:
-                yield Change(stage.name, dvcfile)  # added to the stage since its lock
+                yield StageChange(stage.name, dvcfile)  # added to the stage since its lock
             elif (self.top / pointer).is_file():
                 if dep.hash_info.value != self.dataset_digest(path):
-                    yield Change(stage.name, pointer)
+                    yield StageChange(stage.name, pointer)
             elif (found := dep.status().get(str(dep))) and found != "deleted":
-                yield Change(stage.name, path, tuple(found) if isinstance(found, dict) else ())
+                yield StageChange(stage.name, path, tuple(found) if isinstance(found, dict) else ())
 
     # --- datasets ----------------------------------------------------------------------
 

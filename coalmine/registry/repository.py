@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 _RECORD, _FIELD, _TRAILER, _VALUE = "\x1e", "\x1f", "\x1d", "\x1c"
 TRAILERS = "%(trailers:only,unfold,separator=%x1d,key_value_separator=%x1c)"
 _LOG_FORMAT = f"--format=%x1e%H%x1f%cI%x1f%an <%ae>%x1f%s%x1f{TRAILERS}"
-# What a clone lets stand in for other objects (`git replace`) is not looked at: a name means its own bytes.
-NO_REPLACEMENTS = "--no-replace-objects"
 _BLOBS_AT_ONCE = 1000
+_ENVIRONMENT = {
+    "GIT_TERMINAL_PROMPT": "0",  # nobody may be there to answer
+    "GIT_NO_REPLACE_OBJECTS": "1",  # a name means its own bytes, whatever a clone lets stand in for them
+}
 _INDEX_LOCK_TRIES = 50  # editors and prompts hold the index for some milliseconds
 _INDEX_LOCK_WAIT_S = 0.1
 
@@ -226,7 +228,7 @@ class Repository:
         left = iter(names)
         while some := list(islice(left, _BLOBS_AT_ONCE)):
             asked = "".join(f"{name}\n" for name in some).encode("utf-8", "surrogateescape")
-            answer, position = self.git_bytes(NO_REPLACEMENTS, "cat-file", "--batch", stdin=asked), 0
+            answer, position = self.git_bytes("cat-file", "--batch", stdin=asked), 0
             for _ in some:
                 end = answer.index(b"\n", position)
                 head, position = answer[position:end], end + 1
@@ -334,8 +336,7 @@ class Repository:
                 stdout_as_string=False,
                 strip_newline_in_stdout=False,
                 kill_after_timeout=within_s,
-                # Without a question to the terminal: nobody may be there to answer it.
-                env={"GIT_TERMINAL_PROMPT": "0", **(env or {})},
+                env={**_ENVIRONMENT, **(env or {})},
             )
         said = err if isinstance(err, str) else os.fsdecode(err)
         # Where the library has ended a command, its own words stand in place of Git's.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from coalmine.registry.repository import NO_REPLACEMENTS, TRAILERS, Commit, Repository, parse_trailers
+from coalmine.registry.repository import TRAILERS, Commit, Repository, parse_trailers
 
 _LOG_FORMAT = f"--format=%H%x00%P%x00%cI%x00%an <%ae>%x00%s%x00{TRAILERS}"
 _LOG_FIELDS = 6
@@ -52,7 +52,7 @@ def all_changes(
     files: pathspecs, as Git takes them.
     """
     told = repository.git_bytes(
-        *(NO_REPLACEMENTS, "log", "--topo-order", "--reverse", "--full-history", "--sparse"),
+        *("log", "--topo-order", "--reverse", "--full-history", "--sparse"),
         *("-c", "--raw", "--no-abbrev", "--no-renames", "-z", "--no-show-signature", _LOG_FORMAT),
         *(*revisions, "--", *files),
     )
@@ -72,7 +72,7 @@ def all_changes(
 
 
 def tag_references(repository: Repository) -> list[TagReference]:
-    told = repository.git(NO_REPLACEMENTS, "for-each-ref", _TAG_FORMAT, "refs/tags")
+    told = repository.git("for-each-ref", _TAG_FORMAT, "refs/tags")
     found = []
     for line in told.splitlines():
         name, kind, tagged, peeled, says = line.split("\0")
@@ -82,7 +82,7 @@ def tag_references(repository: Repository) -> list[TagReference]:
 
 def files_of(repository: Repository, commit: str, folders: Sequence[str]) -> dict[str, str]:
     """Path to blob of every file below `folders` at `commit`."""
-    told = repository.git(NO_REPLACEMENTS, "ls-tree", "-r", "-z", "--full-tree", commit, "--", *folders)
+    told = repository.git("ls-tree", "-r", "-z", "--full-tree", commit, "--", *folders)
     entries = (entry.split("\t", 1) for entry in told.split("\0") if entry)
     return {path: description.split(" ")[2] for description, path in entries}
 

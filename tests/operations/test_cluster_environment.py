@@ -31,11 +31,7 @@ PRODUCTION = """
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    for role in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{role}_NAME", "Kim")
-        monkeypatch.setenv(f"GIT_{role}_EMAIL", "kim@example.org")
-    monkeypatch.syspath_prepend(str(tmp_path))
+def workspace(tmp_path: Path) -> Workspace:
     init(tmp_path / "work", examples=(MODEL,))
     settings = tmp_path / "work/coalmine.yaml"
     settings.write_text(settings.read_text(encoding="utf-8").rstrip() + PRODUCTION, encoding="utf-8")

@@ -36,6 +36,7 @@ from coalmine.scaffold.starters.environment import PLACEHOLDER
 from coalmine.telemetry.prometheus import Instant
 from tests.journals.fake_rollouts import make_manifest
 from tests.k8s.environments import builder
+from tests.operations.conftest import as_kim
 from tests.reconcilers import api_server as simulator
 from tests.reconcilers.api_server import ApiServer, api_server
 from tests.routers.test_cluster_route import accept
@@ -114,15 +115,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return top
 
 
-def as_kim(patch: pytest.MonkeyPatch) -> None:
-    for role in ("AUTHOR", "COMMITTER"):
-        patch.setenv(f"GIT_{role}_NAME", "Kim")
-        patch.setenv(f"GIT_{role}_EMAIL", "kim@example.org")
-
-
 @pytest.fixture
 def place(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    as_kim(monkeypatch)
     shutil.copytree(repository, tmp_path / "work", symlinks=True)
     git(tmp_path / "work", "remote", "set-url", "origin", str(tmp_path / "work/.coalmine/remotes/git.git"))
     workspace = Workspace.open(tmp_path / "work")

@@ -32,7 +32,7 @@ class Watching(LocalEnvironment):
 
     found: Mapping[str, Answers] | TelemetryUnavailable
 
-    def answers(self, spec: ModelSpec, slot: Slot) -> Mapping[str, Answers]:  # noqa: ARG002
+    def answers(self, _spec: ModelSpec, _slot: Slot) -> Mapping[str, Answers]:
         if isinstance(self.found, TelemetryUnavailable):
             raise self.found
         return self.found
@@ -41,10 +41,6 @@ class Watching(LocalEnvironment):
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """1.1.0 is stable in `local`, and model.yaml asks for its quality to be watched."""
-    for role in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{role}_NAME", "Kim")
-        monkeypatch.setenv(f"GIT_{role}_EMAIL", "kim@example.org")
-    monkeypatch.syspath_prepend(str(tmp_path))
     init(tmp_path / "work", examples=(MODEL,))
     workspace = Workspace.open(tmp_path / "work")
     model = workspace.top / MODEL_YAML

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from coalmine.errors import ReconcilerUnavailable
-from coalmine.operations.deliver import leave_at_rest
+from coalmine.operations.at_rest import leave_at_rest
 from coalmine.operations.serving_environment import ServingEnvironment
 from coalmine.slots import Slot, SlotRelease, Slots
 from coalmine.wiring import Adapters

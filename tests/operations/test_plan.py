@@ -35,11 +35,7 @@ def few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    for role in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{role}_NAME", "Kim")
-        monkeypatch.setenv(f"GIT_{role}_EMAIL", "kim@example.org")
-    monkeypatch.syspath_prepend(str(tmp_path))
+def workspace(tmp_path: Path) -> Workspace:
     init(tmp_path / "work")
     return Workspace.open(tmp_path / "work")
 

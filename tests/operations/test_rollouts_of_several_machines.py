@@ -62,10 +62,6 @@ class Two:
 
 @pytest.fixture
 def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Two:
-    for role in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{role}_NAME", "Kim")
-        monkeypatch.setenv(f"GIT_{role}_EMAIL", "kim@example.org")
-    monkeypatch.syspath_prepend(str(tmp_path))
     init(tmp_path / "first", examples=(MODEL,))
     settings = tmp_path / "first/coalmine.yaml"
     settings.write_text(settings.read_text(encoding="utf-8").rstrip() + PRODUCTION, encoding="utf-8")

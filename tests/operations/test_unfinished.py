@@ -31,11 +31,7 @@ UNDER_WAY = AT_REST.with_candidate(SlotRelease(version=RUNNING.version, commit="
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    for role in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{role}_NAME", "Kim")
-        monkeypatch.setenv(f"GIT_{role}_EMAIL", "kim@example.org")
-    monkeypatch.syspath_prepend(str(tmp_path))  # opening a workspace adds its top; this takes it off again
+def workspace(tmp_path: Path) -> Workspace:
     init(tmp_path / "work", examples=())
     return Workspace.open(tmp_path / "work")
 

@@ -44,10 +44,7 @@ class Case:
 
 
 @pytest.fixture
-def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
-    for role in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{role}_NAME", "Kim")
-        monkeypatch.setenv(f"GIT_{role}_EMAIL", "kim@example.org")
+def case(tmp_path: Path) -> Case:
     return Case(tmp_path / "repository")
 
 

@@ -27,7 +27,7 @@ from coalmine.errors import (
     RepositoryUnready,
 )
 from coalmine.registry import dvc as dvc_module
-from coalmine.registry.dvc import Change, DvcProject, StageRun
+from coalmine.registry.dvc import DvcProject, StageChange, StageRun
 
 DVCFILE = Path("models/delay/dvc.yaml")
 PARTITIONS = Path("data/flights/partitions")
@@ -104,11 +104,11 @@ def test_what_changed_since_the_lock_is_named_by_the_file_that_git_has(project: 
     assert dvc.changes(DVCFILE) == ()
 
     project.write("train.py", (project.top / "train.py").read_text() + "# edited\n")
-    assert dvc.changes(DVCFILE) == (Change("train", Path("train.py")),)
+    assert dvc.changes(DVCFILE) == (StageChange("train", Path("train.py")),)
     dvc.reproduce(DVCFILE)
     text = (project.top / DVCFILE).read_text()
     project.write(str(DVCFILE), text.replace("cmd: python train.py", "cmd: python -O train.py"))
-    assert dvc.changes(DVCFILE) == (Change("train", DVCFILE),)
+    assert dvc.changes(DVCFILE) == (StageChange("train", DVCFILE),)
 
 
 def test_a_change_of_parameters_is_named_by_its_keys_and_others_are_none(project: Any) -> None:
@@ -123,7 +123,7 @@ def test_a_change_of_parameters_is_named_by_its_keys_and_others_are_none(project
     project.write("params.yaml", "estimator: {depth: 3}\nrollout: {stages: [10]}\n")
     assert dvc.changes(DVCFILE) == ()
     project.write("params.yaml", "estimator: {depth: 4}\nrollout: {stages: [10]}\n")
-    assert dvc.changes(DVCFILE) == (Change("prepare", Path("params.yaml"), ("estimator",)),)
+    assert dvc.changes(DVCFILE) == (StageChange("prepare", Path("params.yaml"), ("estimator",)),)
 
 
 def test_what_the_stages_make_and_what_others_make_elsewhere_are_no_changes(project: Any) -> None:
@@ -153,7 +153,7 @@ def test_changes_are_found_where_no_data_is(project: Any) -> None:
     pointer = (project.top / POINTER).read_text()
     digest = dvc.dataset_digest(PARTITIONS)
     project.write(str(POINTER), pointer.replace(digest, f"{'0' * 32}.dir"))
-    assert dvc.changes(DVCFILE) == (Change("prepare", POINTER),)
+    assert dvc.changes(DVCFILE) == (StageChange("prepare", POINTER),)
 
 
 def test_outs_are_those_of_the_lock_by_path_from_the_top(project: Any) -> None:

@@ -185,3 +185,15 @@ def test_many_files_are_read_in_order_with_nothing_for_those_that_are_not_there(
     names = [f"HEAD:{path}" for path in ("lines", "gone", "empty", "lines", "no commit:either")]
     assert list(clone.repository.read_all(names)) == [b"a\n\nb", None, b"", b"a\n\nb", None]
     assert list(clone.repository.read_all([])) == []
+
+
+def test_what_a_clone_lets_stand_in_for_a_commit_is_not_looked_at(clone: Any) -> None:
+    first = clone.git("rev-parse", "HEAD")
+    author = clone.repository.commit(first).author
+    forged = clone.git("commit-tree", f"{first}^{{tree}}", "-m", "Another story")
+    clone.git("replace", first, forged)
+    assert clone.git("log", "-1", "--format=%s", first) == "Another story"
+
+    (newest, *_) = clone.repository.log()
+    assert (newest.sha, newest.author) == (first, author)
+    assert newest.subject != "Another story"

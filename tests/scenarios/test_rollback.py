@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from pathlib import Path
 
 import pytest
+import yaml
 
 from coalmine.cli import ROLLED_BACK
 from coalmine.errors import Conflict, InputError, RemoteUnavailable
@@ -146,3 +149,48 @@ def test_one_command_goes_back_in_the_middle_of_a_rollout_and_on_to_the_version_
     assert promoted.ended(rollout).status == ROLLED_BACK
     assert (told["before"], told["now"]) == ("1.1.0", "1.0.0")
     assert promoted.weights() == {"1.0.0": 100}
+
+
+def test_a_release_of_neither_slot_comes_back_whole_or_not_at_all(promoted: Workplace) -> None:
+    """Its bytes are lost here and on the remote at first, and then there; killed between any two writes."""
+    process = begin(promoted, "--version", "1.2.0")
+    promoted.run("promote", MODEL)
+    assert promoted.ended(process).status == 0
+    before = promoted.head()
+    bytes_of = lost(promoted, "1.0.0")
+
+    refused = promoted.start("rollback", MODEL, "--to", "1.0.0")
+    assert promoted.ended(refused).status != 0
+    assert promoted.weights() == {"1.2.0": 100}
+    assert promoted.head() == before
+    assert waits(promoted) is None
+
+    for path, content in bytes_of.items():
+        path.write_bytes(content)
+    with asking(promoted.url, promoted.top / LOANS) as users:
+        for point in OF_A_ROLLBACK:
+            promoted.run_killed(point, "rollback", MODEL, "--to", "1.0.0")
+        promoted.run("rollback", MODEL, "--to", "1.0.0")
+        users.await_requests(20)
+    assert users.failures == {}
+    assert promoted.weights() == {"1.0.0": 100}
+    assert promoted.slots == {"stable": "1.0.0", "candidate": None}
+    assert promoted.subjects(before) == [f"Roll {MODEL} back to 1.0.0 in local"]
+    assert promoted.pushed() == promoted.head()
+    assert promoted.run("verify").status == 0
+
+
+def lost(work: Workplace, version: str) -> dict[Path, bytes]:
+    """The files of a release are nowhere any more, but in what is returned: those of the remote."""
+    manifest = yaml.safe_load(work.git("show", f"{MODEL}@v{version}:models/{MODEL}/manifest.yaml"))
+    names = [Path(file["md5"][:2]) / file["md5"][2:] for file in manifest["files"]]
+    for served in (work.top / ".coalmine/releases" / MODEL).iterdir():
+        if yaml.safe_load((served / "manifest.yaml").read_text())["version"] == version:
+            shutil.rmtree(served)
+    for name in names:
+        (work.top / ".dvc/cache/files/md5" / name).unlink(missing_ok=True)
+    places = [work.top / ".coalmine/remotes/dvc/files/md5" / name for name in names]
+    kept = {place: place.read_bytes() for place in places}
+    for place in places:
+        place.unlink()
+    return kept

@@ -11,15 +11,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from coalmine.audit.slots_history import Place
 from coalmine.audit.verify.findings import Finding, Kind, Scope, Where
 from coalmine.audit.verify.history import is_recorded
 from coalmine.audit.verify.releases import Release, stray, tag_findings
-from coalmine.audit.verify.snapshot import Change, Snapshot, Written
-from coalmine.errors import IntegrityError
+from coalmine.audit.verify.snapshot import Change, Snapshot, Written, slots_in
 from coalmine.registry.tags import assignment_tag, parse_assignment
-from coalmine.slots import Slot, SlotRelease, Slots, parse_slots, slots_path
-
-Place = tuple[str, str]  # environment, model
+from coalmine.slots import Slot, SlotRelease, Slots, slots_path
 
 
 @dataclass(frozen=True)
@@ -63,15 +61,8 @@ def _parsed(snapshot: Snapshot, blobs: Sequence[str]) -> Iterator[Slots | None]:
     last, slots = "", None
     for blob, content in zip(blobs, snapshot.contents(blobs), strict=True):
         if blob != last:
-            last, slots = blob, _slots(content)
+            last, slots = blob, slots_in(content)
         yield slots
-
-
-def _slots(content: bytes) -> Slots | None:
-    try:
-        return parse_slots(content.decode(errors="replace"), "slots.yaml")
-    except IntegrityError:
-        return None
 
 
 # --- what is checked -------------------------------------------------------------------

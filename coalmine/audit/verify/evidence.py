@@ -12,6 +12,7 @@ from coalmine.audit.attribution import to_trailer
 from coalmine.audit.closing import to_record, unpack_polls
 from coalmine.audit.recorded import Computed, Recorded, compute, from_files
 from coalmine.audit.rollout_record import (
+    ENDINGS,
     POLLS_PACKED,
     RECORD,
     TICKS_PACKED,
@@ -30,7 +31,6 @@ from coalmine.registry.repository import Commit
 
 _WITH_TICKS = (RECORD, PLAN, TICKS_PACKED)
 _BEFORE_TICKS = (RECORD, POLLS_PACKED)
-_ENDINGS = set(Ending)
 _ANOTHER = (
     "See it with coalmine replay {}. If no other version of coalmine, with other rules, ran that rollout, "
     "the record is not what was decided: compare this clone with another one."
@@ -65,7 +65,7 @@ def read_closings(snapshot: Snapshot, scope: Scope) -> list[Closing]:
     for entry in snapshot.entries:
         trailers = entry.commit.trailers
         model, rollout = trailers.get("Model", ""), trailers.get("Rollout", "")
-        if entry.decision in _ENDINGS and scope.has(model, trailers.get("Environment")):
+        if entry.decision in ENDINGS and scope.has(model, trailers.get("Environment")):
             found.append(Closing(entry.commit, model, rollout, _files(entry.changes, model, rollout)))
     return found
 

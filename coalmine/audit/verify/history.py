@@ -9,17 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from coalmine.audit.rollout_record import Ending
+from coalmine.audit.rollout_record import ENDINGS
 from coalmine.audit.verify.findings import Finding, Kind, Scope, Where, by_whom
-from coalmine.audit.verify.snapshot import Change, Snapshot, Written
-from coalmine.errors import InputError, IntegrityError
+from coalmine.audit.verify.snapshot import Change, Snapshot, Written, slots_in
+from coalmine.errors import InputError
 from coalmine.registry.repository import Repository
-from coalmine.slots import Slots, parse_slots
+from coalmine.slots import Slots
 
 _FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _OF_THE_RECORD = (Written.MANIFEST, Written.DECISION, Written.SLOTS, Written.EVIDENCE)
 _MOVES = {"candidate", "promoted", "rejected", "rolled-back"}
-_ENDINGS = set(Ending)
 _ALWAYS = ("Model", "Version", "Triggered-By")
 _TRAILERS = {
     "release": (*_ALWAYS, "Dataset", "Lock", "Digest"),
@@ -47,7 +46,7 @@ def is_recorded(change: Change) -> bool:
             is_put = decision is None and {"Version", "Digest"} <= trailers.keys()
             return trailers.get("Environment") == of.environment and (decision in _MOVES or is_put)
         case Written.EVIDENCE:
-            return decision in _ENDINGS and trailers.get("Rollout") == of.rollout and change.before is None
+            return decision in ENDINGS and trailers.get("Rollout") == of.rollout and change.before is None
         case Written.LOCK | Written.POINTER:
             return True
 
@@ -175,10 +174,7 @@ def _slots(snapshot: Snapshot, blob: str | None) -> Slots | None:
     if blob is None:
         return None
     (content,) = snapshot.contents([blob])
-    try:
-        return parse_slots(content.decode(errors="replace"), blob)
-    except IntegrityError:
-        return None
+    return slots_in(content)
 
 
 def _serves(snapshot: Snapshot, blob: str | None) -> str:

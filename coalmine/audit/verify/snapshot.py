@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from coalmine.errors import RepositoryUnready
+from coalmine.errors import IntegrityError, RepositoryUnready
 from coalmine.registry.repository import Commit, Repository
 from coalmine.registry.whole_history import (
     CommitChanges,
@@ -17,6 +17,7 @@ from coalmine.registry.whole_history import (
     files_of,
     tag_references,
 )
+from coalmine.slots import Slots, parse_slots
 
 
 class Written(StrEnum):
@@ -134,6 +135,14 @@ class Snapshot:
                     "or see what is damaged here (git fsck)"
                 )
             yield content
+
+
+def slots_in(content: bytes) -> Slots | None:
+    """None: no slots can be read there."""
+    try:
+        return parse_slots(content.decode(errors="replace"), "slots.yaml")
+    except IntegrityError:
+        return None
 
 
 def record_path(path: str) -> RecordPath | None:
