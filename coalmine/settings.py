@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, model_validator
 
 from coalmine.errors import InputError, NotFound
+from coalmine.rollout_spec import WebhookAddress
 from coalmine.spec import Name, load_spec
 from coalmine.strict import Spec
 
@@ -128,9 +129,27 @@ class GitSettings(Spec):
     branch: str = "main"
 
 
+News = Literal["appeared", "ended"]
+
+
+class WatchNotifySpec(WebhookAddress):
+    """on: what is told of a finding of `coalmine watch`."""
+
+    on: tuple[News, ...] = get_args(News)
+
+
+class WatchSettings(Spec):
+    """What `coalmine watch` goes by. notify: who is told of what it finds. not_delivered_after_s: for so long
+    a release may wait to be delivered to an environment that has its model."""
+
+    notify: tuple[WatchNotifySpec, ...] = ()
+    not_delivered_after_s: float = Field(86_400.0, gt=0)
+
+
 class Settings(Spec):
     schema_version: Literal[1] = 1
     git: GitSettings = GitSettings()
+    watch: WatchSettings = WatchSettings()
     environments: dict[Name, Environment]
 
     def environment(self, name: str) -> Environment:

@@ -77,6 +77,7 @@ class Serving:
         who = {"model_name": manifest.model, "model_version": manifest.version, "slot": slot.value}
         self._telemetry = Telemetry(
             who,
+            manifest.digest,
             manifest.task,
             self._started_s,
             lambda: self._inferring,

@@ -17,11 +17,12 @@ from coalmine.errors import InputError
 from coalmine.journals.journal import FileJournal, begin
 from coalmine.journals.lines import FileLines
 from coalmine.journals.rollouts import NOTICES
-from coalmine.notifications import notifier as module
+from coalmine.notifications import posting as module
 from coalmine.notifications.formats import Format
 from coalmine.notifications.hooks import Hook
 from coalmine.notifications.notices import Told
-from coalmine.notifications.notifier import Audience, NotDelivered, Notifier, NotifyingJournal, post_json
+from coalmine.notifications.notifier import Audience, Notifier, NotifyingJournal
+from coalmine.notifications.posting import NotDelivered, post_json
 from coalmine.notifications.sent import undelivered as undelivered_in
 from coalmine.rollout.events import Event, EventKind
 from tests.journals.fake_rollouts import FakeRollout
