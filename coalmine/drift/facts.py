@@ -71,6 +71,14 @@ class Running:
 
 
 @dataclass(frozen=True)
+class RunningModels:
+    """By name; unread: of all of them."""
+
+    models: Mapping[str, Running]
+    unread: Unread = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class RolloutFacts:
     """One that has not ended. is_driven: somebody has its lease."""
 

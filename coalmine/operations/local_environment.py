@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from coalmine.drift.facts import Difference, RouteFacts, Running, Server, SlotFacts
+from coalmine.drift.facts import Difference, RouteFacts, Running, RunningModels, Server, SlotFacts
 from coalmine.drift.findings import Aspect
 from coalmine.errors import (
     IntegrityError,
@@ -77,8 +77,8 @@ class LocalEnvironment(ServingEnvironment):
     def watch_looks(self) -> Looks:
         return FileLooks.at_environment(self._workspace.top, self.name)
 
-    def running(self, models: Sequence[tuple[ModelSpec, Slots]]) -> Mapping[str, Running]:
-        return {spec.name: self._running(spec, slots) for spec, slots in models}
+    def running(self, models: Sequence[tuple[ModelSpec, Slots]]) -> RunningModels:
+        return RunningModels({spec.name: self._running(spec, slots) for spec, slots in models})
 
     def servers(self, model: str) -> Mapping[str, str]:
         names = {f"{model}-{slot}" for slot in Slot}

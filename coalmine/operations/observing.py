@@ -23,6 +23,7 @@ from coalmine.drift.facts import (
     Rollback,
     RolloutFacts,
     Running,
+    RunningModels,
 )
 from coalmine.drift.findings import Aspect
 from coalmine.errors import CoalmineError, InputError, IntegrityError
@@ -121,11 +122,11 @@ class _Look:
                 models.append((load_model_spec(self._workspace.top, read.model), read.moment.slots))
             except InputError as error:
                 unread[read.model] = str(error)
-        nothing: Mapping[str, Running] = {}
-        running = self._noting(Aspect.SERVERS, lambda: self._serving.running(models), nothing)
+        seen = self._noting(Aspect.SERVERS, lambda: self._serving.running(models), RunningModels({}))
+        self._unread |= seen.unread
         after = {read.model: read for read in self._reads([read.model for read in reads])}
         for read in reads:
-            facts = self._model(read, running.get(read.model, Running()))
+            facts = self._model(read, seen.models.get(read.model, Running()))
             if read.model in unread:
                 facts = replace(facts, unread={**facts.unread, Aspect.SERVERS: unread[read.model]})
             yield replace(facts, is_moving=after[read.model].moment != read.moment)
@@ -154,14 +155,8 @@ class _Look:
         oldest = (behind or ahead or [""])[-1]
         return CloneFacts(upstream.name, oldest, len(ahead), len(behind))
 
-    def _revision(self) -> str:
-        """Whose word counts: the remote's, where this clone is merely behind it."""
-        repository, tip = self._workspace.repository, self._upstream.tip()
-        head = repository.head()
-        return tip if tip is not None and repository.is_before(head, tip) else head
-
     def _reads(self, models: Sequence[str], *, sees_rollouts: bool = True) -> list[_Read]:
-        repository, revision = self._workspace.repository, self._revision()
+        repository, revision = self._workspace.repository, self._upstream.newest()
         names = [f"{revision}:{slots_path(self._serving.name, model).as_posix()}" for model in models]
         slots: dict[str, Slots | None] = {}
         unreadable: dict[str, str] = {}

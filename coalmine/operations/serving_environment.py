@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from coalmine.checks.webhook import AskedAbout
-from coalmine.drift.facts import FluxFacts, Running
+from coalmine.drift.facts import FluxFacts, RunningModels
 from coalmine.errors import NotFound
 from coalmine.journals.about import About
 from coalmine.journals.looks import Looks
@@ -97,9 +97,9 @@ class ServingEnvironment(ABC):
         """Where what `coalmine watch` saw of the environment, and told, is kept."""
 
     @abstractmethod
-    def running(self, models: Sequence[tuple[ModelSpec, Slots]]) -> Mapping[str, Running]:
-        """What runs of each of `models` now, by name; starts and changes nothing. What cannot be read says so
-        in `unread`, and is no error.
+    def running(self, models: Sequence[tuple[ModelSpec, Slots]]) -> RunningModels:
+        """What runs of each of `models` now; starts and changes nothing. What cannot be read says so in
+        `unread`, and is no error.
 
         models: with what Git says of each, by which what runs is compared where it has a configuration.
         """

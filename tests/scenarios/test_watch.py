@@ -394,7 +394,8 @@ def test_it_stays_tells_its_numbers_and_ends_in_order(promoted: Workplace) -> No
 
     port = reserved_port()
     process = promoted.start("watch", "--every", "1", "--metrics", f"127.0.0.1:{port}")
-    finding = f'coalmine_watch_finding{{environment="local",kind="route\'s weights",model="{MODEL}",subject=""}} 1.0'
+    labels = f'environment="local",kind="route\'s weights",model="{MODEL}",subject=""'
+    finding = f"coalmine_watch_finding{{{labels}}} 1.0"
 
     def numbers() -> str:
         try:
