@@ -155,6 +155,10 @@ class Watch:
             AlreadyRunning: another one is looking at the environment.
             IntegrityError: what was kept of the looks before was edited.
         """
+        with self._serving.watching():
+            return self._once()
+
+    def _once(self) -> Looked:
         looked = self.look()
         if self._healer is None:
             return looked
