@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -54,7 +54,7 @@ FLUX = f"coalmine-{ENVIRONMENT}"
 class Client(StateClient):
     """May not try a Deployment out."""
 
-    def apply(self, body: Json, plural: str, *, force: bool = False, dry_run: bool = False) -> Json:
+    def apply(self, *_: Any, **__: Any) -> Json:
         raise ClusterRefuses("may not patch")
 
 
@@ -85,7 +85,7 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setattr(sys, "path", [*sys.path])
     for role in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{role}_NAME", "Kim")
@@ -117,7 +117,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
         return find
 
     monkeypatch.setattr(cluster_environment, "find_series", away)
-    yield made
+    return made
 
 
 def deliver(workspace: Workspace) -> None:
@@ -339,7 +339,7 @@ def test_replicas_that_an_autoscaler_owns_are_no_finding_and_nor_is_another_spel
     def spelled(body: Json) -> None:
         scaled(body, 4)
         resources = container(body)["resources"]["requests"]
-        resources["cpu"] = {"250m": "0.25"}[resources["cpu"]]
+        resources["cpu"] = {"250m": "0.25", "1": "1000m"}[resources["cpu"]]
         container(body)["terminationMessagePath"] = "/dev/termination-log"
 
     place.change(DEPLOYMENT, GREEN, spelled)
@@ -364,7 +364,7 @@ def test_what_other_machines_pushed_is_what_counts_and_the_clone_that_lags_is_a_
 def test_a_cluster_that_does_not_answer_is_unreadable_and_nothing_has_ended(place: Place) -> None:
     place.change(HTTP_ROUTE, f"{MODEL}-route", moved)
     assert place.kinds() == [Kind.ROUTE_WEIGHTS]
-    place.client.before = lambda method, name: _away(name)
+    place.client.before = lambda _, name: _away(name)
     looked = place.look()
     assert {each.finding.kind for each in looked.findings} == {Kind.UNREADABLE}
     assert looked.exit_code == 4
