@@ -7,7 +7,7 @@ candidate is up yet. What could not be read is a finding of its own, and no sign
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from coalmine.drift.facts import CloneFacts, Difference, EnvironmentFacts, FluxFacts, ModelFacts, SlotFacts
 from coalmine.drift.findings import Aspect, Finding, Heal, Kind
@@ -131,13 +131,20 @@ def _of_model(facts: EnvironmentFacts, seen: ModelFacts) -> Iterator[Finding]:
     slots = seen.moment.slots
     if seen.is_moving or slots is None:
         return
+    for finding in _of_what_runs(facts, seen, slots):
+        # Nothing is made to run by a record that does not agree with itself.
+        yield replace(finding, heal_as=Heal.PERSON) if seen.recorded.differs else finding
+
+
+def _of_what_runs(facts: EnvironmentFacts, seen: ModelFacts, slots: Slots) -> Iterator[Finding]:
     yield from _of_what_is_under_way(facts.name, seen)
     if facts.stack_down:
         return
     if seen.moment.rollout is None and seen.moment.rollback is None:
         yield from _of_route(facts.name, seen, slots)
     for slot, of_slot in seen.running.slots.items():
-        yield from _of_slot(facts.name, seen, slots, slot, of_slot)
+        if slot not in seen.recorded.differs:
+            yield from _of_slot(facts.name, seen, slots, slot, of_slot)
 
 
 def _of_record(facts: EnvironmentFacts, seen: ModelFacts) -> Iterator[Finding]:

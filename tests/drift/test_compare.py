@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from coalmine.drift.compare import compare
-from coalmine.drift.facts import Difference, Moment, Recorded, Rollback, RouteFacts, Running
+from coalmine.drift.facts import Difference, Moment, Recorded, Rollback, RouteFacts, Running, SlotFacts
 from coalmine.drift.findings import Aspect, Heal, Kind
 from coalmine.rollout.ports import SlotHealth, SlotStatus, TrafficSplit
 from coalmine.slots import Slot, Slots
@@ -151,6 +151,16 @@ def test_what_a_person_must_decide_is_never_healed() -> None:
     (owned,) = compare(DIVERGENCES["a route that another controller owns"].facts).findings
     (edited,) = compare(DIVERGENCES["a route that another hand rewrote"].facts).findings
     assert (owned.heal, edited.heal) == (Heal.PERSON, Heal.RESTORE)
+
+
+def test_nothing_is_healed_by_a_record_that_does_not_agree_with_itself() -> None:
+    wrong = DIVERGENCES["weights moved by hand"].facts.models[0]
+    differs = {Slot.BLUE: Difference("1.0.0 with the digest of its manifest,", "abc", "def")}
+    slots = {**wrong.running.slots, Slot.BLUE: SlotFacts()}
+    facts = replace(wrong, recorded=Recorded(differs=differs), running=replace(wrong.running, slots=slots))
+    found = compare(environment(facts)).findings
+    assert [each.kind for each in found] == [Kind.RECORD_DIFFERS, Kind.ROUTE_WEIGHTS]
+    assert {each.heal for each in found} == {Heal.PERSON}
 
 
 def test_several_at_once_are_all_found() -> None:
