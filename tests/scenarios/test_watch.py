@@ -208,7 +208,7 @@ def _edit_slots(work: Workplace) -> str:
     before = work.head()
     path = f"k8s/environments/local/{MODEL}/slots.yaml"
     digest = work.read_yaml(path)["releases"]["blue"]["model_digest"]
-    work.edit(path, digest, "0" * 64)
+    work.edit(path, digest, "f" * 64)
     work.git("commit", "--quiet", "--all", "--message", "By hand")
     return before
 
