@@ -78,7 +78,7 @@ class Healer:
             case Heal.CATCH_UP:
                 return lambda: catch_up(workspace.repository, git.remote, git.branch)
             case Heal.START:
-                return serving.up
+                return lambda: self._start(models)
             case Heal.FINISH:
                 return lambda: self._finish(model)
             case Heal.RESUME:
@@ -99,6 +99,11 @@ class Healer:
             yield Healed(finding, done, said)
 
     # --- the ways --------------------------------------------------------------------------
+
+    def _start(self, models: Sequence[str]) -> None:
+        self._serving.up()
+        for model in models:
+            self._await_ready(self._serving.slots(model))
 
     def _finish(self, model: str) -> None:
         finish(self._workspace, self._serving, model, self._tell)
@@ -145,7 +150,6 @@ class Healer:
     def _await_ready(self, slots: Slots) -> None:
         spec = load_model_spec(self._workspace.top, slots.model)
         reconciler = self._serving.adapters(spec).reconciler
-        reconciler.reconcile(slots)
         deadline = time.monotonic() + spec.rollout.progress_deadline_s
         for slot in slots.releases:
             while (status := reconciler.status(slot)).health is not SlotHealth.READY:
