@@ -72,8 +72,7 @@ class Healer:
         return bool(threads)
 
     def _way(self, way: Heal, model: str, models: Sequence[str]) -> Callable[[], None]:
-        workspace, serving = self._workspace, self._serving
-        git = workspace.settings.git
+        workspace, git = self._workspace, self._workspace.settings.git
         match way:
             case Heal.CATCH_UP:
                 return lambda: catch_up(workspace.repository, git.remote, git.branch)
