@@ -178,8 +178,8 @@ def served(metrics: Scraped, port: int | None, host: str = LOOPBACK) -> Iterator
     except OSError as error:
         raise MachineUnready(
             f"{host}:{port} cannot be listened on ({error.strerror}). "
-            f"End the program that holds it (`lsof -i :{port}` names it), or give another address for the "
-            "metrics."
+            f"End the program that holds it (`lsof -i :{port}` names it), or give another "
+            "--metrics-port or --metrics-host; of coalmine watch, another --metrics."
         ) from error
     thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
     thread.start()
