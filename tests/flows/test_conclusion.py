@@ -10,12 +10,14 @@ import pytest
 from prefect.client.schemas.objects import StateType
 from prefect.logging import disable_run_logger
 
+from coalmine.drift.findings import Finding, Kind
 from coalmine.errors import AlreadyRunning, DataRefused, RemoteUnavailable
 from coalmine.manifest import Outcome
 from coalmine.operations.deliver import Delivered
 from coalmine.operations.due import Due, DueModels
 from coalmine.operations.record import Recorded
 from coalmine.operations.rollback import RolledBack
+from coalmine.operations.watch import Found, Looked
 from coalmine.triggers.cause import Cause
 from flows.conclusion import Result, conclude
 
@@ -23,6 +25,7 @@ RELEASED = Recorded("delay", Outcome.RELEASE, "1.1.0", "1.0.0", ("It is better."
 KEPT = Recorded("delay", Outcome.KEEP, None, "1.0.0", ("It is worse.",), "c0ffee")
 UNCHANGED = Recorded("delay", Outcome.RELEASE, "1.1.0", "1.0.0", (), "c0ffee", changed=False)
 
+MOVED = Finding(Kind.ROUTE_WEIGHTS, "delay", "", "everybody on 1.0.0", "nobody", "Deliver it.")
 CHANGE = Cause(kind="change", who="Sam", because="its code changed", key="change-1")
 
 
@@ -52,6 +55,15 @@ def delivered(*, promoted: bool) -> Delivered:
             "delay: everybody is back on 1.0.0 since 2026-11-02 03:00:00 UTC, after 1.1.0. "
             "Record: c0ffeec0ffee.",
             id="back at rest",
+        ),
+        pytest.param(
+            Looked("production", 0.0, 2, ()), "AsGitSays", "production is as Git says.", id="as Git"
+        ),
+        pytest.param(
+            Looked("production", 0.0, 2, (Found(MOVED, 0.0, told=True),)),
+            "NotAsGitSays",
+            f"production is not as Git says: {MOVED}",
+            id="not as Git says",
         ),
         pytest.param(DueModels((Due("delay"),)), "NothingDue", "No model is due.", id="nothing is due"),
         pytest.param(
