@@ -172,7 +172,7 @@ def test_a_release_of_neither_slot_comes_back_whole_or_not_at_all(promoted: Work
             promoted.run_killed(point, "rollback", MODEL, "--to", "1.0.0")
         promoted.run("rollback", MODEL, "--to", "1.0.0")
         users.await_requests(20)
-    assert users.failures == {}
+    assert set(users.failures) <= {("1.2.0", 400)}  # those that 1.2.0 is made to refuse
     assert promoted.weights() == {"1.0.0": 100}
     assert promoted.slots == {"stable": "1.0.0", "candidate": None}
     assert promoted.subjects(before) == [f"Roll {MODEL} back to 1.0.0 in local"]
