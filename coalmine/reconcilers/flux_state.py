@@ -26,7 +26,7 @@ _FINAL = {
     "ReconciliationFailed": "the API server refuses what was built",
 }
 
-# A source that is Ready=False with one of these is being fetched: its controller was interrupted, and goes on.
+# A source that is Ready=False with one of these is being fetched: its controller was interrupted and goes on.
 _BEING_FETCHED = ("Progressing", "ProgressingWithRetry", "NewRevision")
 
 _HEALTH = "health check"
