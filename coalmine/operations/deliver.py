@@ -32,7 +32,7 @@ from coalmine.notifications.notifier import notifying
 from coalmine.operations.at_rest import leave_at_rest, restore
 from coalmine.operations.champion import Release, newest, release, turned_away
 from coalmine.operations.driving import Drive, driving
-from coalmine.operations.eligible import newest_eligible, refused_by_rules, refused_error
+from coalmine.operations.eligible import newest_eligible, refused_by_rules, refused_error, rules_of
 from coalmine.operations.environments import open_environment
 from coalmine.operations.going_back import finish as finish_rollback
 from coalmine.operations.report import page_of
@@ -104,7 +104,7 @@ def deliver(
     serving = open_environment(workspace, environment)
     workspace.require_record()
     serving.rollouts.catch_up()
-    if serving.settings.asks_for_something:
+    if rules_of(workspace, environment).asks_for_something:
         catch_up(workspace.repository, workspace.settings.git.remote, workspace.settings.git.branch)
     spec = load_model_spec(workspace.top, model)
     wanted = _wanted(workspace, model, version)
@@ -208,7 +208,7 @@ def _newest_that_may_go(
     workspace: Workspace, slots: Slots, at_hand: list[str], newest: Release, tell: Tell, *, retry: bool
 ) -> Release:
     """`newest` where the environment has no rules; what is under way, where they let nothing newer begin."""
-    rules = workspace.settings.environment(slots.environment)
+    rules = rules_of(workspace, slots.environment)
     if newest.manifest.version in at_hand or not rules.asks_for_something:
         return newest
     found = newest_eligible(workspace, slots, retry=retry)
@@ -365,7 +365,7 @@ def _hand_over(
 
 def _in_turn(workspace: Workspace, serving: ServingEnvironment, who: str) -> AbstractContextManager[None]:
     """One hand-over at a time to an environment that counts them."""
-    if serving.settings.releases_per_day is None:
+    if rules_of(workspace, serving.name).releases_per_day is None:
         return nullcontext()
     return workspace.alone(f"hand over to {serving.name}", who, OTHERS_HAND_OVER_WITHIN_S)
 

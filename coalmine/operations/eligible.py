@@ -11,17 +11,18 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from coalmine.admission import Facts, Hold, in_zone, refusal
-from coalmine.admission_spec import After
+from coalmine.admission_spec import Admission, After
 from coalmine.audit.deeds import Action
 from coalmine.audit.slots_history import slots_history
-from coalmine.errors import CoalmineError, InputError, NotYetAdmitted
+from coalmine.errors import CoalmineError, InputError, NotFound, NotYetAdmitted
 from coalmine.operations.champion import Release, release, turned_away
 from coalmine.operations.environments import open_environment
 from coalmine.operations.workspace import Workspace
 from coalmine.registry import tags
 from coalmine.registry.repository import Repository
+from coalmine.settings import FILE, Settings
 from coalmine.slots import SlotRelease, Slots
-from coalmine.spec import model_names
+from coalmine.spec import model_names, parse_spec
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def eligible(workspace: Workspace, environment: str, models: Sequence[str] = ())
     Raises:
         NotFound: coalmine.yaml has no such environment.
     """
-    time_zone = workspace.settings.environment(environment).time_zone
+    workspace.settings.environment(environment)
+    time_zone = rules_of(workspace, environment).time_zone
     now, begun, found = datetime.now(UTC), list(_begun(workspace.repository, environment)), []
     for model in models or model_names(workspace.top):
         try:
@@ -99,9 +101,19 @@ def eligible(workspace: Workspace, environment: str, models: Sequence[str] = ())
     return EligibleReleases(tuple(found))
 
 
+def rules_of(workspace: Workspace, environment: str) -> Admission:
+    """As the last commit has them: what was edited since lifts no freeze unseen."""
+    try:
+        text = workspace.repository.read(workspace.repository.head(), FILE).decode()
+    except NotFound:
+        return Admission()
+    settings = parse_spec(Settings, text, f"{FILE} as the last commit has it")
+    return settings.environments.get(environment) or Admission()
+
+
 def next_in_words(workspace: Workspace, environment: str, model: str) -> str | None:
     """What may go to an environment that has rules, and why nothing newer. None: it has none."""
-    if not workspace.settings.environment(environment).asks_for_something:
+    if not rules_of(workspace, environment).asks_for_something:
         return None
     (found,) = eligible(workspace, environment, [model]).models
     return found.sentence
@@ -115,7 +127,7 @@ def newest_eligible(workspace: Workspace, slots: Slots, *, retry: bool = False) 
 
 def refused_by_rules(workspace: Workspace, environment: str, wanted: Release) -> Eligible | None:
     """Why the rules of `environment` let no rollout of `wanted` begin now. None: they do."""
-    rules, repository = workspace.settings.environment(environment), workspace.repository
+    rules, repository = rules_of(workspace, environment), workspace.repository
     manifest = wanted.manifest
     if not rules.asks_for_something:
         return None
@@ -143,7 +155,7 @@ def _newest_that_may_go(
 ) -> Eligible:
     model, environment, repository = slots.model, slots.environment, workspace.repository
     repository.require_whole_history()
-    rules = workspace.settings.environment(environment)
+    rules = rules_of(workspace, environment)
     holds = _holds(repository, rules.after, model)
     away = {} if retry else turned_away(repository, model, environment)
     refused = []

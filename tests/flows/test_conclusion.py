@@ -59,10 +59,8 @@ def delivered(*, promoted: bool) -> Delivered:
         pytest.param(
             DueModels((Due("delay", (CHANGE,)), Due("risk"))), "Due", "Due: delay.", id="some are due"
         ),
-        pytest.param(
-            EligibleReleases((WAITS,)), "NothingEligible", "No release may go now.", id="none may go"
-        ),
-        pytest.param(EligibleReleases((WAITS, GOES)), "Eligible", "May go: delay 1.1.0.", id="some may go"),
+        pytest.param(EligibleReleases((WAITS,)), "NothingEligible", "No release may go now.", id="none goes"),
+        pytest.param(EligibleReleases((WAITS, GOES)), "Eligible", "May go: delay 1.1.0.", id="some go"),
     ],
 )
 def test_a_run_that_did_its_work_is_completed_and_named_by_what_came_of_it(

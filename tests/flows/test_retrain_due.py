@@ -1,5 +1,5 @@
-"""A run for each model that is due, and one for each cause; a delivery for each release that may go: on a real
-Prefect server."""
+"""A run for each model that is due, and one for each cause, and a delivery for each release that may go: on a
+real Prefect server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prefect.testing.utilities import prefect_test_harness
 from coalmine.operations.due import Due, DueModels
 from coalmine.operations.eligible import Eligible, EligibleReleases, Refused
 from coalmine.triggers.cause import Cause
-from flows import deliver_eligible as deliver_eligible_module
+from flows import deliver_eligible as releases
 from flows import retrain_due as module
 from flows.deliver import deliver
 from flows.deliver_eligible import deliver_eligible
@@ -91,14 +91,12 @@ def test_a_run_takes_the_parameters_that_it_is_started_with() -> None:
 
 @pytest.mark.usefixtures("deployed")
 def test_each_release_that_may_go_gets_one_delivery_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deliver_eligible_module.Workspace, "open", lambda _: None)
+    monkeypatch.setattr(releases.Workspace, "open", lambda _: None)
     goes = Eligible("risk", "production", "UTC", "1.1.0", "d1")
     waits = Eligible("late", "production", "UTC", refused=(Refused("1.2.0", "there is a freeze", None),))
     newer = Eligible("risk", "production", "UTC", "1.2.0", "d2")
     for found in ((goes, waits), (goes,), (newer,)):
-        monkeypatch.setattr(
-            deliver_eligible_module, "eligible", lambda *_, found=found: EligibleReleases(found)
-        )
+        monkeypatch.setattr(releases, "eligible", lambda *_, found=found: EligibleReleases(found))
         ended: State[Any] = deliver_eligible("production", return_state=True)
         assert ended.name == "Eligible"
     with get_client(sync_client=True) as client:

@@ -34,6 +34,7 @@ from coalmine.operations.workspace import Workspace
 from coalmine.rollout.foresight import Runs, foresee
 from coalmine.rollout.ports import Routing
 from coalmine.scaffold.repository import init
+from coalmine.settings import FILE
 from coalmine.slots import SlotRelease, Slots, dump_slots, parse_slots, slots_path
 from tests.journals.fake_rollouts import make_manifest
 from tests.operations.conftest import as_kim
@@ -72,10 +73,8 @@ class Shop:
     workspace: Workspace
 
     def rules(self, production: str) -> None:
-        """`production` of coalmine.yaml has these keys."""
-        file = self.workspace.top / "coalmine.yaml"
-        head = file.read_text().partition("environments:\n")[0]
-        file.write_text(f"{head}environments:\n  local: {{}}\n  staging: {{}}\n  production:\n{production}")
+        """`production` of coalmine.yaml has these keys, in a commit."""
+        self.commit("Rules", {FILE: f"environments:\n  staging: {{}}\n  production:\n{production}"})
         self.workspace = Workspace.open(self.workspace.top)
 
     def release(self, manifest: Manifest) -> Manifest:
@@ -285,6 +284,13 @@ def test_a_freeze_refuses_beginnings_alone(shop: Shop) -> None:
     shop.deliver("1.1.0")
 
 
+def test_an_edit_that_is_in_no_commit_lifts_no_freeze(shop: Shop) -> None:
+    shop.rules(FROZEN)
+    (shop.workspace.top / FILE).write_text("environments:\n  staging: {}\n  production: {}\n")
+    shop.workspace = Workspace.open(shop.workspace.top)
+    assert "there is a freeze" in shop.refused(NotYetAdmitted)
+
+
 def test_what_serves_already_is_refused_by_no_rule(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.rules(AFTER + FROZEN)
     monkeypatch.setattr("coalmine.operations.deliver.restore", lambda *_: None)
@@ -353,7 +359,6 @@ def test_a_clone_that_lacks_what_happened_elsewhere_catches_up_before_it_is_aske
     shop.git("clone", "--quiet", shop.git("remote", "get-url", "origin"), str(behind))
     shop.git("push", "--quiet", "--tags", "origin")
     shop.roll_back("staging", hours_ago=1)
-    (behind / "coalmine.yaml").write_text((shop.workspace.top / "coalmine.yaml").read_text())
     with pytest.raises(InputError, match="taken away from staging"):
         deliver(Workspace.open(behind), MODEL, "production", KIM, print, version="1.1.0")
 
