@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, model_validator
 
+from coalmine.admission_spec import Admission
 from coalmine.errors import InputError, NotFound
 from coalmine.spec import Name, load_spec
 from coalmine.strict import Spec
@@ -69,10 +70,12 @@ class KubernetesSettings(Spec):
     flux: FluxSettings | None = None
 
 
-class Environment(Spec):
-    """One place where models serve: processes of this machine, or pods of a cluster.
+class Environment(Admission):
+    """One place where models serve: processes of this machine, or pods of a cluster, and when it takes a
+    release.
 
     address: where the users' requests come in, `host:port`; the local Envoy listens there.
+    after, freezes, releases_per_day, time_zone: what docs/environments.md says of them.
     """
 
     reconciler: Literal["processes", "flux", "apply"] = "processes"
@@ -132,6 +135,27 @@ class Settings(Spec):
     schema_version: Literal[1] = 1
     git: GitSettings = GitSettings()
     environments: dict[Name, Environment]
+
+    @model_validator(mode="after")
+    def _after_leads_to_a_first(self) -> Settings:
+        for name, environment in self.environments.items():
+            way = [name]
+            while environment.after is not None:
+                before = environment.after.environment
+                if before not in self.environments:
+                    there = ", ".join(self.environments)
+                    raise ValueError(
+                        f"`environments.{way[-1]}.after` names `{before}`, which is no environment here. "
+                        f"There are: {there}"
+                    )
+                if before in way:
+                    raise ValueError(
+                        f"`after` goes round in a circle, so that no release ever comes to "
+                        f"{' after '.join([*way, before])}: take one of them out"
+                    )
+                way.append(before)
+                environment = self.environments[before]
+        return self
 
     def environment(self, name: str) -> Environment:
         """

@@ -41,6 +41,7 @@ for command in (
     looking.due,
     releases.retrain,
     looking.plan,
+    looking.eligible,
     releases.deliver,
     releases.rollback,
     releases.fetch,

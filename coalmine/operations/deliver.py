@@ -9,7 +9,7 @@ Killed anywhere and run again, an unfinished rollout is found and driven to its 
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from coalmine.notifications.notifier import notifying
 from coalmine.operations.at_rest import leave_at_rest, restore
 from coalmine.operations.champion import Release, newest, release, turned_away
 from coalmine.operations.driving import Drive, driving
+from coalmine.operations.eligible import newest_eligible, refused_by_rules, refused_error, rules_of
 from coalmine.operations.environments import open_environment
 from coalmine.operations.going_back import finish as finish_rollback
 from coalmine.operations.report import page_of
@@ -39,16 +40,25 @@ from coalmine.operations.serving_environment import ServingEnvironment
 from coalmine.operations.steps import Step, Steps, directly
 from coalmine.operations.unfinished import half_recorded_rollout, open_rollout, unfinished_rollout
 from coalmine.operations.workspace import Tell, Workspace
-from coalmine.registry.commits import Change, publish
+from coalmine.registry.commits import Change, catch_up, publish
 from coalmine.rollout.plan import Plan
 from coalmine.rollout.ports import Ask, Journal, Request
 from coalmine.rollout.runner import Ports, finish_record, run
 from coalmine.rollout.state import Phase, RolloutState
-from coalmine.slots import Slots, dump_slots, slots_path
+from coalmine.slots import SlotRelease, Slots, dump_slots, slots_path
 from coalmine.spec import ModelSpec, load_model_spec
 from coalmine.wiring import rollout_ports
 
 OTHER_RUNNER_ENDS_WITHIN_S = 60.0
+OTHERS_HAND_OVER_WITHIN_S = 120.0  # each is a push
+
+
+@dataclass(frozen=True)
+class Override:
+    """Why a release goes although its environment's rules refuse it, and why they do."""
+
+    reason: str
+    refused: str
 
 
 @dataclass(frozen=True)
@@ -72,15 +82,21 @@ def deliver(
     *,
     version: str | None = None,
     retry: bool = False,
+    despite: str = "",
     steps: Steps = directly,
 ) -> Delivered:
     """
-    version: default: the newest release.
+    version: default: the newest release that may go to `environment`.
     retry: roll out a release again that this environment turned away before.
+    despite: why it goes although the rules of `environment` refuse it, for the record; "": it does not.
+
+    What is under way there goes on, whatever its rules say: they are about beginnings.
 
     Raises:
         NotFound: no such model, environment or release.
-        InputError: the release was turned away here before, and `retry` is not set.
+        InputError: the release was turned away here before, and `retry` is not set; or the environment does
+            not take it, and no time alone will change that.
+        NotYetAdmitted: the environment takes it later; says from when on.
         RepositoryUnready: no Git remote, or not on the branch of releases.
         AlreadyRunning: another runner drives a rollout of this model.
         MachineUnready, Unavailable: run again to go on.
@@ -88,12 +104,19 @@ def deliver(
     serving = open_environment(workspace, environment)
     workspace.require_record()
     serving.rollouts.catch_up()
+    if rules_of(workspace, environment).asks_for_something:
+        catch_up(workspace.repository, workspace.settings.git.remote, workspace.settings.git.branch)
     spec = load_model_spec(workspace.top, model)
     wanted = _wanted(workspace, model, version)
     finish_rollback(workspace, serving, model, tell)
     slots = serving.slots(model)
-    if not retry:
-        _refuse_rejected(workspace, serving, slots, wanted)
+    at_hand = _at_hand(workspace, serving, slots)
+    if version is None and not despite:
+        wanted = _newest_that_may_go(workspace, slots, at_hand, wanted, tell, retry=retry)
+    if wanted.manifest.version not in at_hand:
+        if not retry:
+            _refuse_rejected(workspace, slots, wanted)
+        _require_admitted(workspace, environment, wanted, despite)
     serving.up()
     if serving.warning:
         tell(serving.warning)
@@ -121,7 +144,9 @@ def deliver(
         triggered_by=trigger,
     )
     serving.checks(spec.rollout.gates, about)  # refused here, before anything is handed over
-    handed_over = steps(Step.HAND_OVER, lambda: _hand_over(workspace, serving, slots, wanted, about, tell))
+    handed_over = steps(
+        Step.HAND_OVER, lambda: _hand_over(workspace, serving, slots, wanted, about, despite, tell)
+    )
     return steps(Step.ROLL_OUT, lambda: _roll_out(workspace, spec, serving, handed_over, about, tell))
 
 
@@ -172,17 +197,37 @@ def _require_none(serving: ServingEnvironment, model: str) -> None:
         )
 
 
-def _refuse_rejected(
-    workspace: Workspace, serving: ServingEnvironment, slots: Slots, wanted: Release
-) -> None:
-    """A release that was turned away is rolled out again only on purpose; one under way just goes on."""
-    model, version, environment = slots.model, wanted.manifest.version, slots.environment
+def _at_hand(workspace: Workspace, serving: ServingEnvironment, slots: Slots) -> list[str]:
+    """Versions that a delivery brings nothing new of: what serves, and what is under way and just goes on."""
     under_way = unfinished_rollout(workspace, serving, slots)
-    at_hand = [slot.version for slot in (slots.stable_release, slots.candidate_release) if slot is not None]
-    if under_way is not None:
-        at_hand.append(journal.read_about(under_way).candidate)
-    if version in at_hand:
-        return
+    versions = [slot.version for slot in (slots.stable_release, slots.candidate_release) if slot is not None]
+    return versions if under_way is None else [*versions, journal.read_about(under_way).candidate]
+
+
+def _newest_that_may_go(
+    workspace: Workspace, slots: Slots, at_hand: list[str], newest: Release, tell: Tell, *, retry: bool
+) -> Release:
+    """`newest` where the environment has no rules; what is under way, where they let nothing newer begin."""
+    rules = rules_of(workspace, slots.environment)
+    if newest.manifest.version in at_hand or not rules.asks_for_something:
+        return newest
+    found = newest_eligible(workspace, slots, retry=retry)
+    under_way = [version for version in at_hand if version != _version(slots.stable_release)]
+    version = found.version or next(iter(under_way), None)
+    if version is None:
+        raise refused_error(found)
+    if found.refused:
+        tell(f"{slots.model} in {slots.environment}: {found.sentence}.")
+    return release(workspace.repository, slots.model, version)
+
+
+def _version(slot: SlotRelease | None) -> str | None:
+    return None if slot is None else slot.version
+
+
+def _refuse_rejected(workspace: Workspace, slots: Slots, wanted: Release) -> None:
+    """A release that was turned away is rolled out again only on purpose."""
+    model, version, environment = slots.model, wanted.manifest.version, slots.environment
     rejected = turned_away(workspace.repository, model, environment).get(version)
     if rejected is not None:
         raise InputError(
@@ -190,6 +235,22 @@ def _refuse_rejected(
             f"(commit {rejected.sha[:12]}). Release a better one, or roll it out again on purpose: "
             f"coalmine deliver {model} --version {version} --retry"
         )
+
+
+def _require_admitted(
+    workspace: Workspace, environment: str, wanted: Release, despite: str
+) -> Override | None:
+    """None: the rules of the environment let it begin.
+
+    Raises:
+        InputError, NotYetAdmitted: they do not, and nobody said why it should all the same.
+    """
+    found = refused_by_rules(workspace, environment, wanted)
+    if found is None:
+        return None
+    if not despite:
+        raise refused_error(found)
+    return Override(" ".join(despite.split()), found.refused[0].reason)
 
 
 # --- an unfinished rollout -------------------------------------------------------------
@@ -279,22 +340,43 @@ def _finish_record(
 
 
 def _hand_over(
-    workspace: Workspace, serving: ServingEnvironment, slots: Slots, wanted: Release, about: About, tell: Tell
+    workspace: Workspace,
+    serving: ServingEnvironment,
+    slots: Slots,
+    wanted: Release,
+    about: About,
+    despite: str,
+    tell: Tell,
 ) -> Slots:
     """The candidate in its slot, in Git."""
-    with workspace.alone(f"hand over {about.model}", about.triggered_by.who):
+    who = about.triggered_by.who
+    with workspace.alone(f"hand over {about.model}", who), _in_turn(workspace, serving, who):
         if serving.slots(about.model) != slots:
             raise AlreadyRunning(
                 f"Another delivery of {about.model} to {about.environment} began at the same moment. "
                 "Look: coalmine status"
             )
-        handed_over = _put_into_slot(workspace, serving, slots, wanted, about)
+        # Again: another model may have taken the day's last place meanwhile.
+        override = _require_admitted(workspace, about.environment, wanted, despite)
+        handed_over = _put_into_slot(workspace, serving, slots, wanted, about, override)
     tell(f"{about.model} {about.candidate} is in the {handed_over.candidate} slot of {about.environment}.")
     return handed_over
 
 
+def _in_turn(workspace: Workspace, serving: ServingEnvironment, who: str) -> AbstractContextManager[None]:
+    """One hand-over at a time to an environment that counts them."""
+    if rules_of(workspace, serving.name).releases_per_day is None:
+        return nullcontext()
+    return workspace.alone(f"hand over to {serving.name}", who, OTHERS_HAND_OVER_WITHIN_S)
+
+
 def _put_into_slot(
-    workspace: Workspace, serving: ServingEnvironment, slots: Slots, wanted: Release, about: About
+    workspace: Workspace,
+    serving: ServingEnvironment,
+    slots: Slots,
+    wanted: Release,
+    about: About,
+    override: Override | None,
 ) -> Slots:
     handed_over = slots.with_candidate(*serving.contents(wanted))
     journal.begin(workspace.top, about)
@@ -302,9 +384,11 @@ def _put_into_slot(
     (workspace.top / path).parent.mkdir(parents=True, exist_ok=True)
     replace_text(workspace.top / path, dump_slots(handed_over))
     assert handed_over.candidate is not None
+    subject = f"Put {about.model} {about.candidate} into {handed_over.candidate} of {about.environment}"
     change = Change(
         paths=(path,),
-        subject=f"Put {about.model} {about.candidate} into {handed_over.candidate} of {about.environment}",
+        subject=subject if override is None else f"{subject} despite its rules: {override.reason}",
+        body="" if override is None else f"The rules of {about.environment} refused it: {override.refused}.",
         trailers={
             "Model": about.model,
             "Version": about.candidate,
@@ -313,6 +397,7 @@ def _put_into_slot(
             "Decision": "candidate",
             "Rollout": about.id,
             "Triggered-By": to_trailer(about.triggered_by),
+            **({} if override is None else {"Despite": override.reason}),
         },
     )
     git = workspace.settings.git

@@ -60,10 +60,10 @@ class Workspace:
             return set()
         return {partition["partition"] for partition in json.loads(report)["partitions"]}
 
-    def alone(self, what: str, who: str) -> AbstractContextManager[None]:
+    def alone(self, what: str, who: str, wait_s: float = 0.0) -> AbstractContextManager[None]:
         """Only one process at a time does `what`, such as "retrain flight-delays", in this repository.
 
         Raises:
-            AlreadyRunning: names the other process.
+            AlreadyRunning: another does for longer than `wait_s`; names it.
         """
-        return exclusive(self.top / STATE / "locks" / what.replace(" ", "-"), what.capitalize(), who)
+        return exclusive(self.top / STATE / "locks" / what.replace(" ", "-"), what.capitalize(), who, wait_s)
