@@ -15,6 +15,7 @@ from coalmine.strict import Spec
 
 FILE = Path("coalmine.yaml")
 PROMETHEUS_URL = "COALMINE_PROMETHEUS_URL"  # in the environment: as this machine or pod reaches it
+REQUIRED = "required"  # of an environment's `signatures`
 STATE = Path(".coalmine")  # this machine's state, from the top of the repository; never in Git
 
 _OBJECT_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"  # as Kubernetes takes it
@@ -73,12 +74,15 @@ class Environment(Spec):
     """One place where models serve: processes of this machine, or pods of a cluster.
 
     address: where the users' requests come in, `host:port`; the local Envoy listens there.
+    signatures: `required`, and only a release whose tag somebody in allowed_signers has signed serves here
+    (docs/signatures.md). Once any environment asks for it, all that coalmine records is signed.
     """
 
     reconciler: Literal["processes", "flux", "apply"] = "processes"
     router: Literal["envoy", "gateway_api", "istio", "linkerd", "appmesh"] = "envoy"
     telemetry: Literal["scrape", "prometheus"] = "scrape"
     address: str = Field("127.0.0.1:8800", pattern=r"^[^:]+:\d+$")
+    signatures: Literal["required", "optional"] = "optional"
     prometheus: PrometheusSettings | None = None
     kubernetes: KubernetesSettings | None = None
 
@@ -132,6 +136,10 @@ class Settings(Spec):
     schema_version: Literal[1] = 1
     git: GitSettings = GitSettings()
     environments: dict[Name, Environment]
+
+    @property
+    def requires_signatures(self) -> bool:
+        return any(each.signatures == REQUIRED for each in self.environments.values())
 
     def environment(self, name: str) -> Environment:
         """

@@ -19,6 +19,7 @@ from coalmine.durable import replace_text
 from coalmine.errors import (
     AlreadyRunning,
     InputError,
+    IntegrityError,
     NotFound,
     PushRejected,
     RemoteUnavailable,
@@ -36,6 +37,7 @@ from coalmine.operations.environments import open_environment
 from coalmine.operations.going_back import finish as finish_rollback
 from coalmine.operations.report import page_of
 from coalmine.operations.serving_environment import ServingEnvironment
+from coalmine.operations.signatures import require_signed
 from coalmine.operations.steps import Step, Steps, directly
 from coalmine.operations.unfinished import half_recorded_rollout, open_rollout, unfinished_rollout
 from coalmine.operations.workspace import Tell, Workspace
@@ -81,6 +83,7 @@ def deliver(
     Raises:
         NotFound: no such model, environment or release.
         InputError: the release was turned away here before, and `retry` is not set.
+        IntegrityError: signatures are required here, and nobody allowed has signed the release.
         RepositoryUnready: no Git remote, or not on the branch of releases.
         AlreadyRunning: another runner drives a rollout of this model.
         MachineUnready, Unavailable: run again to go on.
@@ -91,6 +94,7 @@ def deliver(
     spec = load_model_spec(workspace.top, model)
     wanted = _wanted(workspace, model, version)
     finish_rollback(workspace, serving, model, tell)
+    require_signed(workspace, environment, [(model, wanted.manifest.version, wanted.commit)])
     slots = serving.slots(model)
     if not retry:
         _refuse_rejected(workspace, serving, slots, wanted)
@@ -139,6 +143,7 @@ def resume(
     Raises:
         AlreadyRunning: its runner is alive.
         RepositoryUnready: a rollout is under way, and this clone does not have its commit.
+        IntegrityError: signatures are required here, and nobody allowed has signed the candidate.
     """
     with suppress(RemoteUnavailable, PushRejected):  # to go back to stable waits for no Git remote
         serving.rollouts.catch_up()
@@ -151,6 +156,7 @@ def resume(
             _require_none(serving, model)
         return finished
     wanted = release(workspace.repository, model, slots.candidate_release.version)
+    _refuse_unsigned(workspace, serving, slots, wanted, tell)
     return _finish_open(workspace, spec, serving, slots, wanted, trigger, tell, directly, drive)
 
 
@@ -190,6 +196,24 @@ def _refuse_rejected(
             f"(commit {rejected.sha[:12]}). Release a better one, or roll it out again on purpose: "
             f"coalmine deliver {model} --version {version} --retry"
         )
+
+
+def _refuse_unsigned(
+    workspace: Workspace, serving: ServingEnvironment, slots: Slots, wanted: Release, tell: Tell
+) -> None:
+    """A candidate that must be signed and is not gets no users; those that it has already go back to stable.
+
+    Raises:
+        RepositoryUnready, IntegrityError: as `require_signed`; it had none.
+    """
+    try:
+        require_signed(workspace, serving.name, [(slots.model, wanted.manifest.version, wanted.commit)])
+    except (RepositoryUnready, IntegrityError) as error:
+        folder = open_rollout(serving, slots)
+        if folder is None:
+            raise
+        tell(f"{error}. Its users go back to stable.")
+        serving.rollouts.ask(folder, Request(Ask.ABORT, "the check of signatures", time.time()))
 
 
 # --- an unfinished rollout -------------------------------------------------------------

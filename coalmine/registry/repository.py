@@ -38,13 +38,15 @@ _INDEX_LOCK_WAIT_S = 0.1
 
 @dataclass(frozen=True)
 class Commit:
-    """`at` is when it was committed; `author` is "Name <mail>"."""
+    """`at` is when it was committed; `author` is "Name <mail>". `signer`: who signed it, as allowed_signers
+    names them, where that was asked for."""
 
     sha: str
     at: datetime
     author: str
     subject: str
     trailers: Mapping[str, str]
+    signer: str | None = None
 
 
 @dataclass(frozen=True)
