@@ -37,7 +37,6 @@ _CURVE_HASHES: dict[str, hashes.HashAlgorithm] = {
     "secp521r1": hashes.SHA512(),
 }
 _IN_HARDWARE = b"sk-"
-_USER_WAS_THERE = 1  # of a hardware key's flags: somebody touched it
 
 
 @dataclass(frozen=True)
@@ -119,8 +118,6 @@ def _verify(key: PublicKey, signature: bytes, signed: bytes) -> None:
     algorithm, value = reader.string(), reader.string()
     if kind.startswith(_IN_HARDWARE):
         flags, counter = reader.take(1), reader.take(4)
-        if not flags[0] & _USER_WAS_THERE:
-            raise ValueError("nobody touched the hardware key")
         application = _application(key)
         digests = hashlib.sha256(application).digest(), hashlib.sha256(signed).digest()
         signed = digests[0] + flags + counter + digests[1]
