@@ -32,6 +32,7 @@ _ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",  # nobody may be there to answer
     "GIT_NO_REPLACE_OBJECTS": "1",  # a name means its own bytes, whatever a clone lets stand in for them
 }
+_OPTIONS = ("-c", "log.showSignature=false")  # or what a person likes to see stands between what is read
 _INDEX_LOCK_TRIES = 50  # editors and prompts hold the index for some milliseconds
 _INDEX_LOCK_WAIT_S = 0.1
 
@@ -331,7 +332,7 @@ class Repository:
             given.write(stdin)
             given.seek(0)
             status, out, err = self._library.git.execute(
-                ["git", *arguments],
+                ["git", *_OPTIONS, *arguments],
                 istream=given,
                 with_extended_output=True,
                 with_exceptions=False,

@@ -144,6 +144,15 @@ def test_a_passphrase_that_the_agent_has_is_no_obstacle(
         subprocess.run(["ssh-agent", "-k"], check=True, capture_output=True)
 
 
+def test_a_person_who_likes_to_see_signatures_reads_the_same_record(clone: Clone, key: Key) -> None:
+    use(clone, key)
+    release(clone)
+    told = list(clone.repository.log())
+    clone.git("config", "log.showSignature", "true")
+    assert list(clone.repository.log()) == told
+    assert told[0].trailers == CHANGE.trailers
+
+
 def test_a_commit_reads_the_same_with_its_signature_taken_out() -> None:
     text = b"tree t\nauthor A <a@b> 5 +0000\ncommitter A <a@b> 7 +0100\n"
     signed = parse_signed(text + b"gpgsig BEGIN\n line\n END\nencoding x\n\nSubject\n\ngpgsig no\n")

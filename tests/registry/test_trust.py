@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -205,9 +204,7 @@ def test_a_list_that_would_lock_everybody_out_does_not_count(held: Place, text: 
     assert (who(held.trust), held.trust.pending) == ({"dana"}, ("allowed_signers",))
 
 
-def test_a_key_counts_for_changes_in_its_time_alone(
-    held: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_key_counts_for_changes_in_its_time_alone(held: Place) -> None:
     ended = held.keys["kim"].listed('valid-before="20200101Z"')
     held.commit({"allowed_signers": held.keys["dana"].listed() + ended}, by="dana")
     late = held.commit(held.allowed("kim"), by="kim")
