@@ -16,6 +16,7 @@ from coalmine.strict import Spec
 
 FILE = Path("coalmine.yaml")
 PROMETHEUS_URL = "COALMINE_PROMETHEUS_URL"  # in the environment: as this machine or pod reaches it
+REQUIRED = "required"  # of an environment's `signatures`
 STATE = Path(".coalmine")  # this machine's state, from the top of the repository; never in Git
 
 _OBJECT_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"  # as Kubernetes takes it
@@ -76,12 +77,15 @@ class Environment(Admission):
 
     address: where the users' requests come in, `host:port`; the local Envoy listens there.
     after, freezes, releases_per_day, time_zone: what docs/environments.md says of them.
+    signatures: `required`, and only a release whose tag somebody in allowed_signers has signed serves here
+    (docs/signatures.md). Once any environment asks for it, all that coalmine records is signed.
     """
 
     reconciler: Literal["processes", "flux", "apply"] = "processes"
     router: Literal["envoy", "gateway_api", "istio", "linkerd", "appmesh"] = "envoy"
     telemetry: Literal["scrape", "prometheus"] = "scrape"
     address: str = Field("127.0.0.1:8800", pattern=r"^[^:]+:\d+$")
+    signatures: Literal["required", "optional"] = "optional"
     prometheus: PrometheusSettings | None = None
     kubernetes: KubernetesSettings | None = None
 
@@ -156,6 +160,10 @@ class Settings(Spec):
                 way.append(before)
                 environment = self.environments[before]
         return self
+
+    @property
+    def requires_signatures(self) -> bool:
+        return any(each.signatures == REQUIRED for each in self.environments.values())
 
     def environment(self, name: str) -> Environment:
         """

@@ -195,7 +195,7 @@ def _served(found: InFull) -> Iterator[tuple[str, str]]:
         yield "Rollout", found.put_there.record.id
         approvals = [_approval(each) for each in found.put_there.asked if each.what == "approved"]
         yield "Approved by", "; ".join(approvals) or "nobody, as far as its rollout says"
-    yield "Released by", to_trailer(found.manifest.trigger)
+    yield "Released by", to_trailer(found.released_by)
     if found.manifest.trigger.because is not None:
         yield "Retrained because", found.manifest.trigger.because
 

@@ -19,6 +19,7 @@ from coalmine.durable import replace_text
 from coalmine.errors import (
     AlreadyRunning,
     InputError,
+    IntegrityError,
     NotFound,
     PushRejected,
     RemoteUnavailable,
@@ -37,6 +38,7 @@ from coalmine.operations.environments import open_environment
 from coalmine.operations.going_back import finish as finish_rollback
 from coalmine.operations.report import page_of
 from coalmine.operations.serving_environment import ServingEnvironment
+from coalmine.operations.signatures import require_signed
 from coalmine.operations.steps import Step, Steps, directly
 from coalmine.operations.unfinished import half_recorded_rollout, open_rollout, unfinished_rollout
 from coalmine.operations.workspace import Tell, Workspace
@@ -97,6 +99,7 @@ def deliver(
         InputError: the release was turned away here before, and `retry` is not set; or the environment does
             not take it, and no time alone will change that.
         NotYetAdmitted: the environment takes it later; says from when on.
+        IntegrityError: signatures are required here, and nobody allowed has signed the release.
         RepositoryUnready: no Git remote, or not on the branch of releases.
         AlreadyRunning: another runner drives a rollout of this model.
         MachineUnready, Unavailable: run again to go on.
@@ -117,6 +120,7 @@ def deliver(
         if not retry:
             _refuse_rejected(workspace, slots, wanted)
         _require_admitted(workspace, environment, wanted, despite)
+    require_signed(workspace, environment, [(model, wanted.manifest.version, wanted.commit)])
     serving.up()
     if serving.warning:
         tell(serving.warning)
@@ -164,6 +168,7 @@ def resume(
     Raises:
         AlreadyRunning: its runner is alive.
         RepositoryUnready: a rollout is under way, and this clone does not have its commit.
+        IntegrityError: signatures are required here, and nobody allowed has signed the candidate.
     """
     with suppress(RemoteUnavailable, PushRejected):  # to go back to stable waits for no Git remote
         serving.rollouts.catch_up()
@@ -176,6 +181,7 @@ def resume(
             _require_none(serving, model)
         return finished
     wanted = release(workspace.repository, model, slots.candidate_release.version)
+    _refuse_unsigned(workspace, serving, slots, wanted, tell)
     return _finish_open(workspace, spec, serving, slots, wanted, trigger, tell, directly, drive)
 
 
@@ -251,6 +257,24 @@ def _require_admitted(
     if not despite:
         raise refused_error(found)
     return Override(" ".join(despite.split()), found.refused[0].reason)
+
+
+def _refuse_unsigned(
+    workspace: Workspace, serving: ServingEnvironment, slots: Slots, wanted: Release, tell: Tell
+) -> None:
+    """A candidate that must be signed and is not gets no users; those that it has already go back to stable.
+
+    Raises:
+        RepositoryUnready, IntegrityError: as `require_signed`; it had none.
+    """
+    try:
+        require_signed(workspace, serving.name, [(slots.model, wanted.manifest.version, wanted.commit)])
+    except (RepositoryUnready, IntegrityError) as error:
+        folder = open_rollout(serving, slots)
+        if folder is None:
+            raise
+        tell(f"{error}. Its users go back to stable.")
+        serving.rollouts.ask(folder, Request(Ask.ABORT, "the check of signatures", time.time()))
 
 
 # --- an unfinished rollout -------------------------------------------------------------

@@ -150,7 +150,9 @@ def release_change(
         assert digest is not None
         subject = f"Release {spec.name} {considered.version}"
         trailers["Digest"] = digest
-        tags = (Tag(release_tag(spec.name, considered.version), subject),)
+        # Whose signature, where there is one, is so for the digest without Git at hand too.
+        message = f"{subject}\n\nDigest: {digest}"
+        tags = (Tag(release_tag(spec.name, considered.version), message),)
     body = "\n".join(considered.decision.reasons)
     return Change(tuple(paths), subject, body, trailers, tags)
 

@@ -20,6 +20,7 @@ from coalmine.operations.champion import release
 from coalmine.operations.environments import open_environment
 from coalmine.operations.going_back import Intent, carry_out, finish, intend
 from coalmine.operations.serving_environment import ServingEnvironment
+from coalmine.operations.signatures import require_signed
 from coalmine.operations.steer import steer
 from coalmine.operations.steps import Steps, directly
 from coalmine.operations.unfinished import unfinished_rollout
@@ -62,7 +63,9 @@ def roll_back(
     Raises:
         NotFound: nothing serves, or there is no such release.
         InputError: the version asked for is the one that is being rolled out.
-        IntegrityError: the release's bytes are not what its manifest says; the users stay.
+        RepositoryUnready, MachineUnready: signatures are required, and this clone cannot sign.
+        IntegrityError: the release's bytes are not what its manifest says, or signatures are required and
+            nobody allowed has signed it; the users stay.
         ServerUnavailable: it does not start; the users stay.
         CoalmineError: the users are back, but the record waits, and why: run again to finish.
     """
@@ -84,7 +87,9 @@ def roll_back(
             raise InputError(
                 f"{model} {wanted} is what is being rolled out in {environment}, not an older one"
             )
-        release(workspace.repository, model, wanted)  # there is one, before anything is stopped
+        further = release(workspace.repository, model, wanted)  # there is one, before anything is stopped
+        if wanted != stable.version:
+            _require_proof(workspace, environment, model, wanted, further.commit)
         since = _abort(workspace, serving, slots, wanted, trigger, tell, spec.rollout.no_data_budget_s)
         slots = serving.slots(model)
         if slots.stable_release is not None and slots.stable_release.version == wanted:
@@ -92,10 +97,18 @@ def roll_back(
     elif stable.version == wanted:
         raise NotFound(f"{model} {wanted} serves {environment} already: there is nothing to go back to")
     after = _after(workspace, serving, slots, wanted)
+    assert after.stable_release is not None
+    _require_proof(workspace, environment, model, after.stable_release.version, after.stable_release.commit)
     number = max(assignments(workspace.repository, model, environment), default=0) + 1
     intent = Intent(before=slots, after=after, assignment=number, triggered_by=trigger)
     intend(workspace.top, intent)
     return _told(*carry_out(workspace, serving, intent, tell, steps))
+
+
+def _require_proof(workspace: Workspace, environment: str, model: str, version: str, commit: str) -> None:
+    """What the way back to a release needs where signatures are required."""
+    workspace.require_signing()
+    require_signed(workspace, environment, [(model, version, commit)])
 
 
 def _told(intent: Intent, commit: str) -> RolledBack:

@@ -16,22 +16,25 @@ from coalmine.audit.verify.history import (
     trailer_findings,
 )
 from coalmine.audit.verify.releases import decisions, read_releases, release_findings
+from coalmine.audit.verify.signatures import required_signatures, signature_findings
 from coalmine.audit.verify.snapshot import Snapshot
 from coalmine.errors import NotFound
 from coalmine.operations.workspace import Workspace
+from coalmine.registry.trust import read_trust
 from coalmine.spec import model_names
 
 
 @dataclass(frozen=True)
 class Verified:
-    """releases, deliveries, rollouts, objects: how many were checked. not_checked: what was not looked
-    at, each as a clause."""
+    """releases, deliveries, rollouts, objects, signatures: how many were checked. not_checked: what was not
+    looked at, each as a clause."""
 
     findings: tuple[Finding, ...]
     releases: int = 0
     deliveries: int = 0
     rollouts: int = 0
     objects: int = 0
+    signatures: int = 0
     not_checked: tuple[str, ...] = ()
 
     @property
@@ -43,6 +46,7 @@ class Verified:
         """One sentence for people."""
         checked = (
             f"{self.releases:,} releases, {self.deliveries:,} changes of slots, {self.rollouts:,} rollouts"
+            + (f", {self.signatures:,} signatures" if self.signatures else "")
             + (f" and {self.objects:,} objects" if self.objects else "")
         )
         number = len(self.findings)
@@ -74,6 +78,8 @@ def verify(
     releases = read_releases(snapshot)
     deliveries = read_deliveries(snapshot, scope)
     closings = read_closings(snapshot, scope)
+    trust = read_trust(workspace.repository)
+    required = required_signatures(snapshot, deliveries, trust, scope)
     wanted = dvc_data.wanted_objects(snapshot, releases, scope) if data else []
 
     def findings() -> Iterator[Finding]:
@@ -84,6 +90,7 @@ def verify(
         yield from trailer_findings(snapshot, scope)
         yield from release_findings(snapshot, releases, scope)
         yield from delivery_findings(snapshot, releases, deliveries, scope)
+        yield from signature_findings(workspace.repository, snapshot, required, trust)
         yield from evidence_findings(snapshot, closings)
         if wanted:
             with workspace.dvc.remote_objects() as read:
@@ -96,6 +103,7 @@ def verify(
         len(deliveries),
         len(closings),
         len(wanted),
+        len(required),
         tuple(_not_checked(snapshot, scope, uncomputable, pinned=pinned, data=data)),
     )
 

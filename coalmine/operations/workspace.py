@@ -7,12 +7,15 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-from coalmine.errors import NotFound
+from coalmine.errors import NotFound, RepositoryUnready
 from coalmine.registry.dvc import DvcProject
 from coalmine.registry.locks import exclusive
 from coalmine.registry.repository import Repository
+from coalmine.registry.signing import signing_key
+from coalmine.registry.trust import read_trust
 from coalmine.settings import STATE, Settings, find_repository, load_settings
 
 Tell = Callable[[str], None]  # progress, one sentence for people at a time
@@ -43,10 +46,39 @@ class Workspace:
         """What every commit of a release needs, before anything is begun that ends in one.
 
         Raises:
-            RepositoryUnready: no Git remote, another branch than coalmine.yaml names, or none.
+            RepositoryUnready: no Git remote, another branch than coalmine.yaml names, or none; or as
+                `require_signing` says.
+            MachineUnready: as `require_signing` says.
         """
         self.repository.require_branch(self.settings.git.branch)
         self.repository.require_remote(self.settings.git.remote)
+        self.require_signing()
+
+    def require_signing(self) -> str | None:
+        """Who signs what is recorded from this clone, as allowed_signers names them; None: nobody needs to.
+
+        Raises:
+            RepositoryUnready: coalmine.yaml requires signatures, and Git has no key here, or one that does
+                not count.
+            MachineUnready: Git has a key, and it cannot sign.
+        """
+        key = signing_key(self.repository)
+        probe = None if key is None else key.sign(b"")
+        if not self.settings.requires_signatures:
+            return None
+        if probe is None:
+            raise RepositoryUnready(
+                f"coalmine.yaml requires signatures, and Git does not sign in {self.top}. Tell it with which "
+                "key: git config gpg.format ssh && git config user.signingkey ~/.ssh/id_ed25519.pub"
+            )
+        checked = read_trust(self.repository).listed.check(probe, b"", datetime.now(UTC))
+        if not checked.is_good:
+            raise RepositoryUnready(
+                f"coalmine.yaml requires signatures, and those of this clone do not count: {checked.words}. "
+                "Somebody whom it names must list the key there, in a commit that they sign "
+                "(docs/signatures.md)"
+            )
+        return checked.principal
 
     def releases_folder(self, model: str) -> Path:
         """Where the model's releases lie on this machine, ready to be scored or served."""

@@ -60,7 +60,7 @@ def test_1_what_serves_now_and_who_put_it_there(ask: Ask) -> None:
         (line["Environment"], line["Model"], line["Version"], line["Until"], line["Who"], line["Proof"])
         for line in lines
     ] == [
-        ("local", MODEL, "1.0.0", "still", "Ada <ada@example.com>", "signature"),
+        ("local", MODEL, "1.0.0", "still", "Ada <ada@example.com>", "claimed"),
         (PRODUCTION, OTHER, "5.0.0", "still", "nightly schedule", "claimed"),
         (PRODUCTION, MODEL, "1.0.0", "still", "Sam <sam@example.com>", "claimed"),
     ]
@@ -134,7 +134,7 @@ def test_9_what_did_this_commit_do_and_which_releases_stand_on_it(ask: Ask, done
     world, _ = done
     said = ask("--commit", world.releases["5.0.0"].commit)
     assert "Release credit-risk 5.0.0" in said
-    assert "Ada <ada@example.com> (person, signature)" in said
+    assert "Ada <ada@example.com> (person, claimed)" in said
     code = world.git("rev-parse", f"{world.releases['5.0.0'].commit}^")
     built = ask("--commit", code[:12]).split("Releases built from its code")[1]
     assert f"5.0.0 2013-04-04 12:06:40 UTC {world.releases['5.0.0'].commit[:12]}" in " ".join(built.split())
