@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -13,11 +12,11 @@ from coalmine.manifest import Trigger
 from coalmine.operations.going_back import Intent, carry_out, intend, intended
 from coalmine.operations.serving_environment import ServingEnvironment
 from coalmine.operations.workspace import Workspace
-from coalmine.rollout.ports import SlotHealth, SlotStatus, TrafficSplit
+from coalmine.rollout.ports import TrafficSplit
 from coalmine.scaffold.repository import init
-from coalmine.settings import Environment
 from coalmine.slots import Slot, SlotRelease, Slots
 from tests.operations.conftest import as_kim
+from tests.operations.place import Place
 
 MODEL = "flight-delays"
 GOOD, BAD = (
@@ -27,46 +26,6 @@ BEFORE = Slots(
     environment="local", model=MODEL, stable=Slot.GREEN, releases={Slot.BLUE: GOOD, Slot.GREEN: BAD}
 )
 AFTER = BEFORE.with_stable(Slot.BLUE)
-
-
-@dataclass
-class Place:
-    """An environment in which `blue` does not start. shows: what is read off its route."""
-
-    shows: TrafficSplit | RouterUnavailable | None
-    name: str = "local"
-    settings: Environment = field(default_factory=Environment)
-    started: list[Slots] = field(default_factory=list)
-    moved: list[TrafficSplit] = field(default_factory=list)
-
-    @property
-    def router(self) -> Place:
-        return self
-
-    reconciler = router
-
-    def up(self) -> None:
-        pass
-
-    def adapters(self, _: object) -> Place:
-        return self
-
-    def slots(self, _: str) -> Slots:
-        return BEFORE
-
-    def reconcile(self, slots: Slots) -> None:
-        self.started.append(slots)
-
-    def status(self, slot: Slot) -> SlotStatus:
-        return SlotStatus(SlotHealth.FAILED, f"{slot} has no memory left")
-
-    def observed_split(self) -> TrafficSplit | None:
-        if isinstance(self.shows, RouterUnavailable):
-            raise self.shows
-        return self.shows
-
-    def set_split(self, split: TrafficSplit) -> None:
-        self.moved.append(split)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +56,7 @@ def go_back(workspace: Workspace, place: Place) -> Intent | None:
 
 
 def test_where_the_users_are_on_the_other_release_git_says_what_runs_again(workspace: Workspace) -> None:
-    place = Place(TrafficSplit.all_to(Slot.GREEN))
+    place = Place(BEFORE, TrafficSplit.all_to(Slot.GREEN))
     assert go_back(workspace, place) is None
     assert place.started == [BEFORE]
 
@@ -110,6 +69,6 @@ def test_where_the_users_are_on_the_other_release_git_says_what_runs_again(works
 def test_where_an_earlier_call_may_have_moved_them_the_rollback_is_kept(
     workspace: Workspace, shows: TrafficSplit | RouterUnavailable
 ) -> None:
-    place = Place(shows)
+    place = Place(BEFORE, shows)
     assert go_back(workspace, place) is not None
     assert BEFORE not in place.started
