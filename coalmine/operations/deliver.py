@@ -101,6 +101,7 @@ def deliver(
         AlreadyRunning: another runner drives a rollout of this model.
         MachineUnready, Unavailable: run again to go on.
     """
+    despite = " ".join(despite.split())
     serving = open_environment(workspace, environment)
     workspace.require_record()
     serving.rollouts.catch_up()
@@ -240,7 +241,7 @@ def _refuse_rejected(workspace: Workspace, slots: Slots, wanted: Release) -> Non
 def _require_admitted(
     workspace: Workspace, environment: str, wanted: Release, despite: str
 ) -> Override | None:
-    """None: the rules of the environment let it begin.
+    """None: the rules of the environment let it begin. despite: why it does where they do not; "": no reason.
 
     Raises:
         InputError, NotYetAdmitted: they do not, and nobody said why it should all the same.
@@ -250,7 +251,7 @@ def _require_admitted(
         return None
     if not despite:
         raise refused_error(found)
-    return Override(" ".join(despite.split()), found.refused[0].reason)
+    return Override(despite, found.refused[0].reason)
 
 
 # --- an unfinished rollout -------------------------------------------------------------
