@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 from typing import Annotated
@@ -23,6 +23,7 @@ WEEK = timedelta(days=7)
 
 _MINUTE, _DAY = timedelta(minutes=1), timedelta(days=1)
 _A_MONDAY = datetime(2024, 1, 1)
+_YEARS = range(1970, 3000)  # beyond them some zone has no such moment
 _CLOCK = re.compile(r"(?P<hour>\d{1,2}):(?P<minute>[0-5]\d)")
 _LENGTH = re.compile(r"(?P<number>\d{1,5})(?P<unit>[smhd])")
 _UNITS = {"s": timedelta(seconds=1), "m": _MINUTE, "h": timedelta(hours=1), "d": _DAY}
@@ -164,8 +165,6 @@ def _clock(text: str, *, is_end: bool = False) -> timedelta:
 
 def _moment(text: str, *, is_end: bool = False) -> datetime:
     try:
-        if len(text) == len("2026-12-18"):
-            return datetime.combine(date.fromisoformat(text) + (_DAY if is_end else timedelta(0)), time())
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise ValueError(f"`{text}` is not understood here. Write `from` and `to` as {_EDGES}") from error
@@ -173,7 +172,10 @@ def _moment(text: str, *, is_end: bool = False) -> datetime:
         raise ValueError(
             f"`{text}` has a zone of its own: give the local time, and `time_zone` beside `freezes`"
         )
-    return moment
+    if moment.year not in _YEARS:
+        raise ValueError(f"`{text}` is in no year from {_YEARS[0]} to {_YEARS[-1]}")
+    is_whole_day = len(text) == len("2026-12-18")
+    return moment + _DAY if is_end and is_whole_day else moment
 
 
 def _every_minute_of_a_week(freezes: tuple[Freeze, ...]) -> bool:

@@ -62,6 +62,9 @@ def test_times_of_a_day_mean_the_same_with_quotes_and_without(tmp_path: Path) ->
         pytest.param(
             "freezes: [{from: 2026-12-18 16:00Z, to: 2026-12-19}]", "zone of its own", id="another zone"
         ),
+        pytest.param(
+            "freezes: [{from: 2026-12-18, to: 9999-12-31}]", "no year from 1970", id="for all years"
+        ),
         pytest.param("freezes: [{from: fri 16:00, till: mon 08:00}]", "`from`|known here", id="another word"),
         pytest.param("freezes: [{days: [freitag], from: '16:00', to: '18:00'}]", "days", id="no such day"),
         pytest.param(

@@ -104,6 +104,7 @@ def deliver(
         AlreadyRunning: another runner drives a rollout of this model.
         MachineUnready, Unavailable: run again to go on.
     """
+    despite = " ".join(despite.split())
     serving = open_environment(workspace, environment)
     workspace.require_record()
     serving.rollouts.catch_up()
@@ -246,7 +247,7 @@ def _refuse_rejected(workspace: Workspace, slots: Slots, wanted: Release) -> Non
 def _require_admitted(
     workspace: Workspace, environment: str, wanted: Release, despite: str
 ) -> Override | None:
-    """None: the rules of the environment let it begin.
+    """None: the rules of the environment let it begin. despite: why it does where they do not; "": no reason.
 
     Raises:
         InputError, NotYetAdmitted: they do not, and nobody said why it should all the same.
@@ -256,7 +257,7 @@ def _require_admitted(
         return None
     if not despite:
         raise refused_error(found)
-    return Override(" ".join(despite.split()), found.refused[0].reason)
+    return Override(despite, found.refused[0].reason)
 
 
 def _refuse_unsigned(

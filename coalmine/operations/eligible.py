@@ -62,7 +62,7 @@ class Eligible:
         may = "nothing may go now" if self.version is None else f"{self.version} may go now"
         why = [f"{each.version} may not: {each.reason}" for each in self.refused]
         if self.next_time is not None:
-            why.append(f"the next possible time is {in_zone(self.next_time, ZoneInfo(self.time_zone))}")
+            why.append(f"The next possible time is {in_zone(self.next_time, ZoneInfo(self.time_zone))}")
         return ". ".join([may, *why])
 
 
@@ -162,7 +162,8 @@ def _newest_that_may_go(
     for version in _candidates(slots.stable_release, list(tags.releases(repository, model)), holds):
         wanted = release(repository, model, version)
         if version in away:
-            reason = f"it was turned away in {environment} on {in_zone(away[version].at, rules.zone)}"
+            when = in_zone(away[version].at, rules.zone)
+            reason = f"it was turned away in {environment} on {when} (to roll it out again: --retry)"
             refused.append(Refused(version, reason, None))
             continue
         no = refusal(rules, Facts(holds.get(_identity(wanted)), tuple(begun)), now)

@@ -210,7 +210,7 @@ def test_a_release_moves_on_by_digest_once_it_has_held(shop: Shop) -> None:
     assert "has not been stable" in shop.refused(InputError)
     shop.put(shop.slots("staging").with_promotion(), "promoted", "1.1.0", hours_ago=23)
     said = shop.refused(NotYetAdmitted)
-    assert "the next possible time is Fri 2026-11-27 11:00:00 UTC" in said
+    assert "The next possible time is Fri 2026-11-27 11:00:00 UTC" in said
     assert shop.look().next_time == NOW + HOUR
 
     shop.rules(AFTER.replace("24h", "23h"))
@@ -264,7 +264,7 @@ def test_what_was_turned_away_in_production_is_not_tried_again_by_itself(shop: S
     shop.promote("production", manifest, hours_ago=20)
     shop.roll_back("production", hours_ago=10)
     assert "it was turned away in production" in shop.look().refused[0].reason
-    assert "turned away in production" in shop.refused(InputError)
+    assert "--retry" in shop.refused(InputError)
     assert "--retry" in shop.refused(InputError, "1.1.0")
     shop.deliver(retry=True)
 
@@ -345,9 +345,14 @@ def test_an_emergency_goes_despite_the_rules_and_the_record_says_who_and_why(sho
     assert deed.sentence.endswith("of production despite its rules: scores are wrong for everybody")
 
 
+def test_a_blank_is_no_reason(shop: Shop) -> None:
+    with pytest.raises(InputError, match="has not been stable in staging"):
+        deliver(shop.workspace, MODEL, "production", KIM, print, version="1.1.0", despite=" \n")
+
+
 def test_a_reason_that_no_rule_asks_for_is_not_recorded(shop: Shop) -> None:
     shop.rules("    releases_per_day: 5\n")
-    shop.deliver(despite="no reason")
+    shop.deliver(despite="nobody asked")
     assert "espite" not in shop.git("log", "-1", "--format=%B")
 
 
@@ -378,7 +383,7 @@ def test_people_are_told_in_the_command_in_status_and_in_plan(
     monkeypatch.chdir(shop.workspace.top)
     shop.promote("staging", manifest_of("1.1.0"), hours_ago=20)
     waits = "nothing may go now. 1.1.0 may not: it is stable in staging since Thu 2026-11-26 14:00:00 UTC"
-    when = "the next possible time is Fri 2026-11-27 14:00:00 UTC"
+    when = "The next possible time is Fri 2026-11-27 14:00:00 UTC"
     lines = run("eligible", "-e", "production").splitlines()
     assert lines[0] == f"{OTHER}: no release is newer than what serves"
     assert lines[1].startswith(f"{MODEL}: {waits}")
