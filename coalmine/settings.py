@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, model_validator
@@ -128,9 +128,25 @@ class GitSettings(Spec):
     branch: str = "main"
 
 
+class RetentionSettings(Spec):
+    """What `coalmine gc` may delete, which is never what a release needs.
+
+    unneeded_days: how long something stays that nothing needs. Longer than a training runs, and than anybody
+        keeps a commit to themselves.
+    dvc_remote_is_ours: no other repository keeps objects in the DVC remote.
+    lost_listings: DVC's digests of folders (`....dir`) whose listings are lost for good, so that nobody can
+        say which files they had.
+    """
+
+    unneeded_days: int = Field(30, ge=1)
+    dvc_remote_is_ours: bool = False
+    lost_listings: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{32}\.dir$")], ...] = ()
+
+
 class Settings(Spec):
     schema_version: Literal[1] = 1
     git: GitSettings = GitSettings()
+    retention: RetentionSettings = RetentionSettings()
     environments: dict[Name, Environment]
 
     def environment(self, name: str) -> Environment:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from coalmine.errors import RemoteUnavailable
@@ -10,6 +11,7 @@ from coalmine.registry.faults import machine_fault_in
 from coalmine.registry.repository import Outcome, Repository
 
 ANSWERS_WITHIN_S = 300.0  # a whole fetch or push: of commits, since data and models go to the DVC remote
+_SEEN = "refs/coalmine/seen/"  # what the remote has names for, for as long as it is looked at
 # Another push holds the remote's locks at this moment.
 _TRANSIENT = ("cannot lock ref", "failed to update ref", "failed to lock", "incorrect old value provided")
 
@@ -65,6 +67,25 @@ class Upstream:
         outcome = self._ask("fetch", "--quiet", self.remote, refspec)
         if outcome.status != 0 and "couldn't find remote ref" not in outcome.err:
             raise self._unavailable(outcome)
+
+    @contextmanager
+    def all_references(self) -> Iterator[None]:
+        """While the block runs, all that the remote has a name for has one here too: every branch and tag,
+        and what a host keeps beside them, such as pull requests.
+
+        Raises:
+            RemoteUnavailable: it cannot be reached.
+        """
+        # An empty refmap: what this clone follows of the remote stays as it was last fetched.
+        fetch = ("fetch", "--quiet", "--no-tags", "--prune", "--no-write-fetch-head", "--refmap=")
+        outcome = self._ask(*fetch, self.remote, f"+refs/*:{_SEEN}*")
+        if outcome.status != 0:
+            raise self._unavailable(outcome)
+        try:
+            yield
+        finally:
+            seen = self.repository.git("for-each-ref", "--format=delete %(refname)", _SEEN)
+            self.repository.git("update-ref", "--stdin", stdin=f"{seen}\n".encode() if seen else b"")
 
     def tags(self) -> dict[str, str]:
         """The remote's tags, to the commits they stand on.
