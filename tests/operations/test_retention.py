@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from coalmine.cli import app
 from coalmine.errors import AlreadyRunning, NotFound, PushRejected
 from coalmine.manifest import Trigger
 from coalmine.operations.leftovers import Kind
@@ -20,6 +22,7 @@ from coalmine.operations.retention import Collected, collect
 from coalmine.operations.workspace import Workspace
 from coalmine.registry.object_stores import ObjectStore
 from coalmine.registry.scratch import scratch_clone
+from tests.journals.fake_rollouts import STARTED_AT_S, FakeRollout, write_rollout
 from tests.operations.conftest import as_kim
 
 KIM = Trigger(kind="person", who="Kim", proof="claimed")
@@ -67,7 +70,7 @@ class Place:
         (self.top / path).write_text(text)
 
     def take_in(self, *partitions: str, push: bool = True) -> set[str]:
-        """Each file holds its name, and `partitions.dvc` says so, in no commit yet. What of it is an object."""
+        """Each file holds its name; `partitions.dvc` says so, in no commit yet. The objects that are new."""
         dvc, folder = self.workspace.dvc, self.top / FOLDER
         before = dvc.listing(FOLDER) if (self.top / POINTER).exists() else {}
         for name in partitions:
@@ -446,6 +449,19 @@ def test_killed_in_the_middle_it_goes_on_and_no_listing_outlives_its_files(
     assert place.collect().is_empty
 
 
+def test_the_command_says_how_much_it_is(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.abandoned("mistake")
+    place.age(OLD_S)
+    monkeypatch.chdir(place.top)
+    said = CliRunner().invoke(app, ["gc"]).output
+    assert f"DVC remote {place.store}: 2 objects (" in said
+    assert "that nothing has named for 30 days; 2 are named" in said
+    assert said.endswith("Nothing was deleted. To delete it: coalmine gc --delete\n")
+    assert CliRunner().invoke(app, ["gc", "--delete"]).output.endswith("Deleted.\n")
+    assert CliRunner().invoke(app, ["gc", "--delete"]).output.endswith("There is nothing to delete.\n")
+    assert json.loads(CliRunner().invoke(app, ["gc", "--json"]).stdout)["here"] == []
+
+
 # --- beside others ---------------------------------------------------------------------
 
 
@@ -484,6 +500,20 @@ def test_releases_that_are_in_no_slot_go(place: Place) -> None:
     assert _kinds(place.collect()) == {Kind.RELEASE: {"cccccccccccc", ".dddddddddddd-half"}}
     assert {path.name for path in releases.iterdir()} == {"aaaaaaaaaaaa", "bbbbbbbbbbbb", "eeeeeeeeeeee"}
     assert list((place.top / ".coalmine/deleting").iterdir()) == []
+
+
+def test_a_rollouts_journal_goes_when_git_has_its_evidence_and_a_newer_one_is_there(place: Place) -> None:
+    first, second, newest = (
+        write_rollout(place.top, FakeRollout(started_at_s=STARTED_AT_S + day * 86400)) for day in range(3)
+    )
+    for folder in (first, second, newest):
+        _old(folder)
+    about = f"Model: flight-delay\nEnvironment: local\nDecision: promoted\nRollout: {first.name}\n"
+    place.git("commit", "-q", "--allow-empty", "-m", f"Promote\n\n{about}")
+    assert place.collect().is_empty  # the evidence has not reached the remote
+    place.git("push", "-q")
+    assert _kinds(place.collect()) == {Kind.JOURNAL: {first.name}}
+    assert sorted(path.name for path in first.parent.glob("*T*")) == [second.name, newest.name]
 
 
 def test_what_dvc_remembers_of_runs_goes_with_what_they_made(place: Place) -> None:
