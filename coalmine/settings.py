@@ -123,9 +123,21 @@ class Environment(Spec):
         return self.model_copy(update={"prometheus": prometheus})
 
 
+class ReviewSettings(Spec):
+    """Releases and candidates reach the branch by pull requests, which somebody merges.
+
+    wait_s: how long a command waits for that; run again, it goes on. host: which kind the Git remote is;
+    default: by its address.
+    """
+
+    wait_s: float = Field(900.0, ge=0)
+    host: Literal["github", "gitlab"] | None = None
+
+
 class GitSettings(Spec):
     remote: str = "origin"
     branch: str = "main"
+    review: ReviewSettings | None = None
 
 
 class RetentionSettings(Spec):

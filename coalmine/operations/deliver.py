@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from coalmine.audit.attribution import to_trailer
+from coalmine.audit.attribution import from_trailer, to_trailer
 from coalmine.audit.earlier import dispersions
 from coalmine.durable import replace_text
 from coalmine.errors import (
@@ -39,7 +39,7 @@ from coalmine.operations.serving_environment import ServingEnvironment
 from coalmine.operations.steps import Step, Steps, directly
 from coalmine.operations.unfinished import half_recorded_rollout, open_rollout, unfinished_rollout
 from coalmine.operations.workspace import Tell, Workspace
-from coalmine.registry.commits import Change, publish
+from coalmine.registry.commits import Change
 from coalmine.rollout.plan import Plan
 from coalmine.rollout.ports import Ask, Journal, Request
 from coalmine.rollout.runner import Ports, finish_record, run
@@ -111,15 +111,7 @@ def deliver(
         restore(serving, spec, slots)
         tell(f"{model} {wanted.manifest.version} serves {environment} already.")
         return Delivered(model, wanted.manifest.version, True, "it serves already")
-    about = About(
-        id=rollout_id(wanted.manifest.version, time.time()),
-        environment=environment,
-        model=model,
-        candidate=wanted.manifest.version,
-        stable=None if slots.stable_release is None else slots.stable_release.version,
-        stages=spec.rollout.stages,
-        triggered_by=trigger,
-    )
+    about = _new_rollout(workspace, spec, slots, wanted, trigger)
     serving.checks(spec.rollout.gates, about)  # refused here, before anything is handed over
     handed_over = steps(Step.HAND_OVER, lambda: _hand_over(workspace, serving, slots, wanted, about, tell))
     return steps(Step.ROLL_OUT, lambda: _roll_out(workspace, spec, serving, handed_over, about, tell))
@@ -278,6 +270,30 @@ def _finish_record(
 # --- hand over, roll out ---------------------------------------------------------------
 
 
+def _new_rollout(
+    workspace: Workspace, spec: ModelSpec, slots: Slots, wanted: Release, trigger: Trigger
+) -> About:
+    """Where an earlier call proposed the candidate and nobody has merged it yet, that call's rollout."""
+    version = wanted.manifest.version
+    candidate = {"Version": version, "Decision": "candidate", "Digest": wanted.manifest.digest}
+    proposed = workspace.awaiting_review(_review_name(slots), candidate)
+    asked = None if proposed is None else from_trailer(proposed.trailers["Triggered-By"])
+    return About(
+        id=rollout_id(version, time.time()) if proposed is None else proposed.trailers["Rollout"],
+        environment=slots.environment,
+        model=slots.model,
+        candidate=version,
+        stable=None if slots.stable_release is None else slots.stable_release.version,
+        stages=spec.rollout.stages,
+        triggered_by=asked or trigger,
+    )
+
+
+def _review_name(slots: Slots) -> str:
+    """Of the branch by which a candidate is reviewed: one at a time of each model and environment."""
+    return f"{slots.model}/to-{slots.environment}"
+
+
 def _hand_over(
     workspace: Workspace, serving: ServingEnvironment, slots: Slots, wanted: Release, about: About, tell: Tell
 ) -> Slots:
@@ -288,13 +304,13 @@ def _hand_over(
                 f"Another delivery of {about.model} to {about.environment} began at the same moment. "
                 "Look: coalmine status"
             )
-        handed_over = _put_into_slot(workspace, serving, slots, wanted, about)
+        handed_over = _put_into_slot(workspace, serving, slots, wanted, about, tell)
     tell(f"{about.model} {about.candidate} is in the {handed_over.candidate} slot of {about.environment}.")
     return handed_over
 
 
 def _put_into_slot(
-    workspace: Workspace, serving: ServingEnvironment, slots: Slots, wanted: Release, about: About
+    workspace: Workspace, serving: ServingEnvironment, slots: Slots, wanted: Release, about: About, tell: Tell
 ) -> Slots:
     handed_over = slots.with_candidate(*serving.contents(wanted))
     journal.begin(workspace.top, about)
@@ -315,8 +331,7 @@ def _put_into_slot(
             "Triggered-By": to_trailer(about.triggered_by),
         },
     )
-    git = workspace.settings.git
-    publish(workspace.repository, change, git.remote, git.branch)
+    workspace.publish(change, _review_name(slots), tell)
     return handed_over
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from coalmine.errors import NotFound
+from coalmine.registry.commits import Change, publish
 from coalmine.registry.dvc import DvcProject
 from coalmine.registry.locks import exclusive
-from coalmine.registry.repository import Repository
+from coalmine.registry.repository import Commit, Repository
+from coalmine.registry.review import awaited, propose
 from coalmine.settings import STATE, Settings, find_repository, load_settings
 
 Tell = Callable[[str], None]  # progress, one sentence for people at a time
@@ -47,6 +49,24 @@ class Workspace:
         """
         self.repository.require_branch(self.settings.git.branch)
         self.repository.require_remote(self.settings.git.remote)
+
+    def publish(self, change: Change, name: str, tell: Tell) -> str:
+        """The commit of `change` on the branch of releases: pushed, or, where coalmine.yaml asks for reviews,
+        merged there by somebody, from a branch called after `name`.
+
+        Raises:
+            ReviewAwaited: nobody has merged it yet; run again to go on.
+            CoalmineError: as `registry.commits.publish`.
+        """
+        git = self.settings.git
+        if git.review is None:
+            return publish(self.repository, change, git.remote, git.branch)
+        return propose(self.repository, change, git, git.review, f"coalmine/{name}", tell)
+
+    def awaiting_review(self, name: str, trailers: Mapping[str, str]) -> Commit | None:
+        """What `publish` proposed with those `trailers`, here or elsewhere, and the branch here lacks."""
+        git = self.settings.git
+        return None if git.review is None else awaited(self.repository, git, f"coalmine/{name}", trailers)
 
     def releases_folder(self, model: str) -> Path:
         """Where the model's releases lie on this machine, ready to be scored or served."""
