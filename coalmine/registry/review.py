@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
-from coalmine.errors import PushRejected, RepositoryUnready, ReviewAwaited
+from coalmine.errors import PushRejected, RemoteUnavailable, RepositoryUnready, ReviewAwaited
 from coalmine.registry.commits import Change, join, make_commit, stage_paths, tree_with
 from coalmine.registry.joining import joined_tree
 from coalmine.registry.locks import exclusive
@@ -30,8 +31,8 @@ REVIEWS = "refs/coalmine/review/"
 LOOK_EVERY_S = 5.0
 _LOCK_WAIT_S = 60.0
 _HOW_TO_MERGE = (
-    "Merge it by a merge commit or a rebase. A squash must keep this message with the lines above: they are "
-    "what an audit reads."
+    "Merge it by a merge commit or a rebase. A squash must keep the lines at the end, as its last ones: they "
+    "are what an audit reads."
 )
 
 
@@ -140,9 +141,9 @@ def propose(
 def _open(review: _Review, change: Change, settings: ReviewSettings, instead_of: str | None) -> str:
     """The change on its branch, where `instead_of` is now, and asked for; what is to be said."""
     upstream = review.upstream
-    request = PullRequest(
-        review.name, upstream.branch, change.subject, f"{change.message}\n{_HOW_TO_MERGE}\n"
-    )
+    # As a host may take it for the message of a squash: trailers are Git's only at the very end.
+    body = f"{_HOW_TO_MERGE}\n\n{change.message.removeprefix(change.subject).strip()}\n"
+    request = PullRequest(review.name, upstream.branch, change.subject, body)
     host = GitHost.of(upstream.repository.remote_url(upstream.remote), settings.host)
     if not review.holds(change):
         commit = _commit(upstream, change)
@@ -233,5 +234,6 @@ def _settle(review: _Review, change: Change, merged: str) -> str:
         )
     if review.tip() is not None:
         review.forget()
-        upstream.delete_beside(review.name)
+        with suppress(RemoteUnavailable):  # the record stands; the branch is only in the way
+            upstream.delete_beside(review.name)
     return merged

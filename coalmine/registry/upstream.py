@@ -136,7 +136,11 @@ class Upstream:
         return self._push(lease, *words, refspecs=[f"{commit}:{reference}"])
 
     def delete_beside(self, name: str) -> None:
-        """The branch `name` is not needed any more; the host may have deleted it, or not want that."""
+        """The branch `name` is not needed any more. A host that does not want that keeps it.
+
+        Raises:
+            RemoteUnavailable: it cannot be reached, or has no such branch.
+        """
         self._push(refspecs=[f":refs/heads/{name}"])
 
     def fetch_beside(self, name: str, into: str) -> bool:
