@@ -78,7 +78,7 @@ def collect(workspace: Workspace, trigger: Trigger, tell: Tell, *, delete: bool 
     """What nothing needs any more; with `delete`, without it from now on.
 
     Raises:
-        RepositoryUnready: a shallow or damaged clone; with `delete`, not on the branch of releases.
+        RepositoryUnready: a shallow or damaged clone, or one that is not on the branch of releases.
         NotFound: nobody has a listing that some commit names, so that nobody can say what that one needs.
         RemoteUnavailable: the Git or the DVC remote is away: run again.
         PushRejected: the Git remote takes no record of what is to be deleted; nothing was.

@@ -34,7 +34,8 @@ from coalmine.operations.record import (
 from coalmine.operations.steps import Step, Steps, directly
 from coalmine.operations.train import train, validate
 from coalmine.operations.workspace import Tell, Workspace
-from coalmine.registry.tags import releases
+from coalmine.registry.commits import Change, Tag
+from coalmine.registry.tags import release_tag, releases
 from coalmine.registry.upstream import Upstream
 from coalmine.spec import ModelSpec, load_dataset_spec, load_model_spec
 
@@ -60,6 +61,8 @@ def retrain(
     spec = load_model_spec(workspace.top, model)
     with workspace.alone(f"retrain {model}", trigger.who):
         require_ready(workspace, spec)
+        if workspace.settings.git.review is not None:
+            _settle_review(workspace, model)
         if data is not NewData.NONE:
             for dataset, wanted in wanted_of(workspace.top, spec, data).items():
                 steps(Step.INGEST, partial(ingest, workspace, dataset, wanted, tell))
@@ -123,6 +126,20 @@ def _require_data(workspace: Workspace, spec: ModelSpec) -> None:
             raise NotFound(f"{folder} is recorded, and not on this machine: dvc pull {folder}.dvc")
 
 
+def _settle_review(workspace: Workspace, model: str) -> None:
+    """A release that was merged while nobody waited gets its tag: else its version would be given twice."""
+    repository, name = workspace.repository, review_name(model)
+    here = repository.log((manifest_path(model),), _release_of(model))
+    merged = workspace.awaiting_review(name, _release_of(model)) or next(here, None)
+    if merged is not None and merged.trailers["Version"] not in releases(repository, model):
+        tag = Tag(release_tag(model, merged.trailers["Version"]), merged.subject)
+        workspace.settle_review(Change((), merged.subject, "", merged.trailers, (tag,)), name)
+
+
+def _release_of(model: str) -> dict[str, str]:
+    return {"Model": model, "Decision": Outcome.RELEASE.value}
+
+
 @dataclass(frozen=True)
 class _Proposed:
     considered: Considered
@@ -131,8 +148,7 @@ class _Proposed:
 
 def _proposed(workspace: Workspace, spec: ModelSpec) -> _Proposed | None:
     """The release that an earlier call made of just what is here now, and that nobody has merged yet."""
-    release = {"Model": spec.name, "Decision": Outcome.RELEASE.value}
-    commit = workspace.awaiting_review(review_name(spec.name), release)
+    commit = workspace.awaiting_review(review_name(spec.name), _release_of(spec.name))
     if commit is None or commit.trailers.get("Lock") != lock_digest(workspace.top, spec.name):
         return None
     text = workspace.repository.read(commit.sha, considered_path(spec.name)).decode()
@@ -145,13 +161,12 @@ def _await_review(workspace: Workspace, spec: ModelSpec, proposed: _Proposed, te
 
 
 def _make_good(workspace: Workspace, spec: ModelSpec, tell: Tell) -> Recorded:
-    """The last decision; with its push and its tag, if an earlier call was ended before them."""
+    """The last decision; pushed, if an earlier call was ended between its commit and its push."""
     repository, git = workspace.repository, workspace.settings.git
     last = considered(repository, spec.name)
     assert last is not None
     commit = repository.head()
-    is_settled = git.review is None or last.version is None or last.version in releases(repository, spec.name)
-    if Upstream(repository, git.remote, git.branch).unpushed() or not is_settled:
+    if Upstream(repository, git.remote, git.branch).unpushed():
         digest = None
         if last.version is not None:
             path = manifest_path(spec.name)

@@ -14,7 +14,7 @@ from coalmine.registry.commits import Change, publish
 from coalmine.registry.dvc import DvcProject
 from coalmine.registry.locks import exclusive
 from coalmine.registry.repository import Commit, Repository
-from coalmine.registry.review import awaited, propose
+from coalmine.registry.review import awaited, propose, settle_merged
 from coalmine.settings import STATE, Settings, find_repository, load_settings
 
 Tell = Callable[[str], None]  # progress, one sentence for people at a time
@@ -67,6 +67,10 @@ class Workspace:
         """What `publish` proposed with those `trailers`, here or elsewhere, and the branch here lacks."""
         git = self.settings.git
         return None if git.review is None else awaited(self.repository, git, f"coalmine/{name}", trailers)
+
+    def settle_review(self, change: Change, name: str) -> None:
+        """What `publish` does after the merge of `change`, where that came while nobody waited."""
+        settle_merged(self.repository, change, self.settings.git, f"coalmine/{name}")
 
     def releases_folder(self, model: str) -> Path:
         """Where the model's releases lie on this machine, ready to be scored or served."""

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from coalmine.errors import PushRejected, RemoteUnavailable, RepositoryUnready, ReviewAwaited
 from coalmine.registry.commits import Change, join, make_commit, stage_paths, tree_with
@@ -87,6 +88,20 @@ def awaited(
     return next(repository.log(trailers=trailers, revision=f"HEAD..{tip}"), None)
 
 
+def settle_merged(repository: Repository, change: Change, git: GitSettings, name: str) -> None:
+    """What `propose` does after a merge, where that came while nobody waited; nothing before it.
+
+    Raises:
+        RemoteUnavailable, PushRejected, AlreadyRunning: as `propose`.
+    """
+    review = _Review(Upstream(repository, git.remote, git.branch), name)
+    with _recording(repository):
+        review.fetch()
+        merged = _merged(review, change)
+        if merged is not None:
+            _settle(review, change, merged)
+
+
 def propose(
     repository: Repository,
     change: Change,
@@ -110,12 +125,10 @@ def propose(
     """
     repository.require_remote(git.remote)
     repository.require_branch(git.branch)
-    who = repository.identity()
     proposed = _Review(Upstream(repository, git.remote, git.branch), name)
     deadline, said = time.monotonic() + review.wait_s, ""
     while True:
-        lock = repository.git_dir / "coalmine.lock"
-        with exclusive(lock, f"Recording a commit in {repository.top}", who, wait_s=_LOCK_WAIT_S):
+        with _recording(repository):
             is_there = proposed.fetch()
             merged = _merged(proposed, change)
             if merged is not None:
@@ -136,6 +149,11 @@ def propose(
                 "Run again to go on; nothing is made twice"
             )
         time.sleep(min(LOOK_EVERY_S, max(0.0, deadline - time.monotonic())))
+
+
+def _recording(repository: Repository) -> AbstractContextManager[None]:
+    what, who = f"Recording a commit in {repository.top}", repository.identity()
+    return exclusive(repository.git_dir / "coalmine.lock", what, who, wait_s=_LOCK_WAIT_S)
 
 
 def _open(review: _Review, change: Change, settings: ReviewSettings, instead_of: str | None) -> str:
@@ -195,9 +213,7 @@ def _merged(review: _Review, change: Change) -> str | None:
     found = next(repository.log((), change.trailers, tip), None)
     if proposed is None:
         return None if found is None else found.sha
-    paths = repository.git(
-        "diff", "--no-renames", "--name-only", "-z", f"{proposed.sha}^", proposed.sha
-    ).split("\0")[:-1]
+    paths = _paths_of(repository, proposed.sha)
     there = tip if found is None else found.sha
     is_whole = (
         bool(paths) and repository.try_git("diff", "--quiet", proposed.sha, there, "--", *paths).status == 0
@@ -211,6 +227,12 @@ def _merged(review: _Review, change: Change) -> str | None:
     return found.sha
 
 
+def _paths_of(repository: Repository, commit: str) -> list[str]:
+    """What the commit changed."""
+    changed = repository.git("diff", "--no-renames", "--name-only", "-z", f"{commit}^", commit)
+    return [path for path in changed.split("\0") if path]
+
+
 def _lost(review: _Review, change: Change, how: str) -> str:
     branch = review.upstream.branch
     return (
@@ -222,10 +244,10 @@ def _lost(review: _Review, change: Change, how: str) -> str:
 
 def _settle(review: _Review, change: Change, merged: str) -> str:
     """Branch, files and tags here as the remote has the change now; its tags there."""
-    upstream = review.upstream
-    stage_paths(
-        upstream.repository, change.paths
-    )  # else files that differ from the last commit would not move
+    upstream, repository = review.upstream, review.upstream.repository
+    if not repository.is_before(merged, "HEAD"):
+        # They may be here, in no commit: files that differ from the last commit would not move.
+        stage_paths(repository, tuple(map(Path, _paths_of(repository, merged))))
     join(upstream, change, merged)
     if change.tags and (refusal := upstream.push_tags(tag.name for tag in change.tags)) is not None:
         raise PushRejected(

@@ -377,6 +377,27 @@ def test_a_remote_that_others_may_use_is_left_alone(place: Place) -> None:
     assert found.commit is None
 
 
+def test_the_remote_that_init_made_is_ours(place: Place) -> None:
+    abandoned = place.abandoned("mistake")
+    place.age(OLD_S)
+    own = place.top / ".coalmine/remotes/dvc"
+    own.parent.mkdir(parents=True, exist_ok=True)
+    (place.folder / "store").rename(own)
+    place.write(".dvc/config", DVC_CONFIG.replace("../../store", "../.coalmine/remotes/dvc"))
+    place.write("coalmine.yaml", SETTINGS.replace("retention: {dvc_remote_is_ours: true}\n", ""))
+    assert place.collect().commit is not None
+    assert not abandoned & _objects(own / "files/md5")
+
+
+def test_a_remote_that_cannot_be_listed_is_left_alone(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    abandoned = place.abandoned("mistake")
+    place.age(OLD_S)
+    monkeypatch.setattr(ObjectStore, "can_be_listed", property(lambda store: store.is_below(place.top)))
+    assert "does not say what it holds" in place.collect().remote.left
+    assert abandoned <= place.remote_objects()
+    assert not abandoned & place.cached()
+
+
 def test_a_cache_that_others_may_use_is_left_alone(place: Place) -> None:
     abandoned = place.abandoned("mistake")
     place.age(OLD_S)

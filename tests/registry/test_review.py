@@ -15,7 +15,7 @@ from coalmine.registry import review
 from coalmine.registry.commits import Change, Tag, publish
 from coalmine.registry.pull_requests import GitHost, PullRequest
 from coalmine.registry.repository import Repository
-from coalmine.registry.review import awaited, propose
+from coalmine.registry.review import awaited, propose, settle_merged
 from coalmine.settings import GitSettings, ReviewSettings
 
 MANIFEST = Path("models/delay/manifest.yaml")
@@ -140,6 +140,25 @@ def test_what_is_merged_is_the_record(
     assert protected.git("branch", "--list", "coalmine/*") == ""
     assert _propose(work) == merged  # once more: nothing is proposed again
     assert protected.git("branch", "--list", "coalmine/*") == ""
+
+
+def test_what_was_merged_while_nobody_waited_is_settled(
+    work: Any, protected: Any, new_clone: Callable[[str], Any], tmp_path: Path
+) -> None:
+    with pytest.raises(ReviewAwaited):
+        _propose(work)
+    status = work.git("status", "--porcelain")
+    settle_merged(work.repository, RELEASE, GIT, NAME)  # not yet
+    assert (work.git("status", "--porcelain"), work.git("tag"), protected.git("tag")) == (status, "", "")
+    _in_reviewers_clone(protected, tmp_path, *METHODS["rebase"])
+    fresh = new_clone("fresh")
+    fresh.write(str(MANIFEST), "version: of somebody at work\n")
+    settle_merged(fresh.repository, RELEASE, GIT, NAME)
+    assert protected.git("rev-parse", f"{TAG}^{{commit}}") == protected.git("rev-parse", "main")
+    assert fresh.git("status", "--porcelain") == f" M {MANIFEST}"
+    settle_merged(work.repository, RELEASE, GIT, NAME)
+    assert work.git("rev-parse", "HEAD") == protected.git("rev-parse", "main")
+    assert work.git("status", "--porcelain") == ""
 
 
 def test_it_is_waited_for_while_somebody_merges(work: Any, protected: Any, tmp_path: Path) -> None:
