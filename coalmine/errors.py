@@ -18,6 +18,7 @@ how to mend it. A failed gate is a verdict, not an error.
     │   ├── ReconcilerUnavailable
     │   ├── JournalUnavailable     where a rollout's state lies
     │   ├── RemoteUnavailable      the Git or DVC remote
+    │   ├── ReviewAwaited          a pull request that nobody has merged yet
     │   ├── ServerUnavailable      a model server that died, or is not ready in time
     │   └── NotYetAdmitted         the environment takes the release later, and says from when on
     ├── Conflict                 somebody else is at it: look before you run again   exit 5
@@ -85,6 +86,10 @@ class JournalUnavailable(Unavailable):
 
 
 class RemoteUnavailable(Unavailable):
+    pass
+
+
+class ReviewAwaited(Unavailable):
     pass
 
 

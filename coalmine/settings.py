@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, model_validator
@@ -130,14 +130,42 @@ class Environment(Admission):
         return self.model_copy(update={"prometheus": prometheus})
 
 
+class ReviewSettings(Spec):
+    """Releases and candidates reach the branch by pull requests, which somebody merges.
+
+    wait_s: how long a command waits for that; run again, it goes on. host: which kind the Git remote is;
+    default: by its address.
+    """
+
+    wait_s: float = Field(900.0, ge=0)
+    host: Literal["github", "gitlab"] | None = None
+
+
 class GitSettings(Spec):
     remote: str = "origin"
     branch: str = "main"
+    review: ReviewSettings | None = None
+
+
+class RetentionSettings(Spec):
+    """What `coalmine gc` may delete, which is never what a release needs.
+
+    unneeded_days: how long something stays that nothing needs. Longer than a training runs, and than anybody
+        keeps a commit to themselves.
+    dvc_remote_is_ours: no other repository keeps objects in the DVC remote.
+    lost_listings: DVC's digests of folders (`....dir`) whose listings are lost for good, so that nobody can
+        say which files they had.
+    """
+
+    unneeded_days: int = Field(30, ge=1)
+    dvc_remote_is_ours: bool = False
+    lost_listings: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{32}\.dir$")], ...] = ()
 
 
 class Settings(Spec):
     schema_version: Literal[1] = 1
     git: GitSettings = GitSettings()
+    retention: RetentionSettings = RetentionSettings()
     environments: dict[Name, Environment]
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from coalmine.audit.attribution import to_trailer
+from coalmine.audit.attribution import from_trailer, to_trailer
 from coalmine.audit.earlier import dispersions
 from coalmine.durable import replace_text
 from coalmine.errors import (
@@ -42,7 +42,7 @@ from coalmine.operations.signatures import require_signed
 from coalmine.operations.steps import Step, Steps, directly
 from coalmine.operations.unfinished import half_recorded_rollout, open_rollout, unfinished_rollout
 from coalmine.operations.workspace import Tell, Workspace
-from coalmine.registry.commits import Change, catch_up, publish
+from coalmine.registry.commits import Change, catch_up
 from coalmine.rollout.plan import Plan
 from coalmine.rollout.ports import Ask, Journal, Request
 from coalmine.rollout.runner import Ports, finish_record, run
@@ -139,15 +139,7 @@ def deliver(
         restore(serving, spec, slots)
         tell(f"{model} {wanted.manifest.version} serves {environment} already.")
         return Delivered(model, wanted.manifest.version, True, "it serves already")
-    about = About(
-        id=rollout_id(wanted.manifest.version, time.time()),
-        environment=environment,
-        model=model,
-        candidate=wanted.manifest.version,
-        stable=None if slots.stable_release is None else slots.stable_release.version,
-        stages=spec.rollout.stages,
-        triggered_by=trigger,
-    )
+    about = _new_rollout(workspace, spec, slots, wanted, trigger)
     serving.checks(spec.rollout.gates, about)  # refused here, before anything is handed over
     handed_over = steps(
         Step.HAND_OVER, lambda: _hand_over(workspace, serving, slots, wanted, about, despite, tell)
@@ -364,6 +356,30 @@ def _finish_record(
 # --- hand over, roll out ---------------------------------------------------------------
 
 
+def _new_rollout(
+    workspace: Workspace, spec: ModelSpec, slots: Slots, wanted: Release, trigger: Trigger
+) -> About:
+    """Where an earlier call proposed the candidate and nobody has merged it yet, that call's rollout."""
+    version = wanted.manifest.version
+    candidate = {"Version": version, "Decision": "candidate", "Digest": wanted.manifest.digest}
+    proposed = workspace.awaiting_review(_review_name(slots), candidate)
+    asked = None if proposed is None else from_trailer(proposed.trailers["Triggered-By"])
+    return About(
+        id=rollout_id(version, time.time()) if proposed is None else proposed.trailers["Rollout"],
+        environment=slots.environment,
+        model=slots.model,
+        candidate=version,
+        stable=None if slots.stable_release is None else slots.stable_release.version,
+        stages=spec.rollout.stages,
+        triggered_by=asked or trigger,
+    )
+
+
+def _review_name(slots: Slots) -> str:
+    """Of the branch by which a candidate is reviewed: one at a time of each model and environment."""
+    return f"{slots.model}/to-{slots.environment}"
+
+
 def _hand_over(
     workspace: Workspace,
     serving: ServingEnvironment,
@@ -383,7 +399,7 @@ def _hand_over(
             )
         # Again: another model may have taken the day's last place meanwhile.
         override = _require_admitted(workspace, about.environment, wanted, despite)
-        handed_over = _put_into_slot(workspace, serving, slots, wanted, about, override)
+        handed_over = _put_into_slot(workspace, serving, slots, wanted, about, override, tell)
     tell(f"{about.model} {about.candidate} is in the {handed_over.candidate} slot of {about.environment}.")
     return handed_over
 
@@ -402,6 +418,7 @@ def _put_into_slot(
     wanted: Release,
     about: About,
     override: Override | None,
+    tell: Tell,
 ) -> Slots:
     handed_over = slots.with_candidate(*serving.contents(wanted))
     journal.begin(workspace.top, about)
@@ -425,8 +442,7 @@ def _put_into_slot(
             **({} if override is None else {"Despite": override.reason}),
         },
     )
-    git = workspace.settings.git
-    publish(workspace.repository, change, git.remote, git.branch)
+    workspace.publish(change, _review_name(slots), tell)
     return handed_over
 
 

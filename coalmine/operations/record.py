@@ -64,7 +64,8 @@ def record_decision(
 
     Raises:
         RemoteUnavailable: run again; what is missing is pushed then.
-        PushRejected: somebody else released this model meanwhile.
+        ReviewAwaited: nobody has merged it yet; run again to go on.
+        PushRejected: somebody else released this model meanwhile, or the release was declined.
     """
     released = decided.decision.outcome is Outcome.RELEASE
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -84,11 +85,8 @@ def record_decision(
         replace_text(workspace.top / manifest_path(spec.name), dump_manifest(manifest))
         digest = manifest.digest
     replace_text(workspace.top / considered_path(spec.name), dump_considered(considered))
-    commit = publish(
-        workspace.repository,
-        release_change(workspace, spec, considered, digest),
-        workspace.settings.git.remote,
-        workspace.settings.git.branch,
+    commit = publish_decision(
+        workspace, release_change(workspace, spec, considered, digest), considered, tell
     )
     tell(
         f"Recorded {spec.name} {decided.version} as {commit[:12]}."
@@ -96,6 +94,19 @@ def record_decision(
         else f"Recorded as {commit[:12]}."
     )
     return recorded(considered, commit)
+
+
+def publish_decision(workspace: Workspace, change: Change, considered: Considered, tell: Tell) -> str:
+    """The commit of a decision. A kept champion changes nothing for anybody, and waits for no review."""
+    if considered.version is not None:
+        return workspace.publish(change, review_name(considered.model), tell)
+    git = workspace.settings.git
+    return publish(workspace.repository, change, git.remote, git.branch)
+
+
+def review_name(model: str) -> str:
+    """Of the branch by which a release is reviewed: one at a time of each model."""
+    return f"{model}/release"
 
 
 def recorded(considered: Considered, commit: str, *, changed: bool = True) -> Recorded:

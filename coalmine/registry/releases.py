@@ -38,7 +38,7 @@ def materialise(repository: Repository, dvc: DvcProject, model: str, commit: str
     path = manifest_path(model)
     text = repository.read(commit, path)
     manifest = parse_manifest(text.decode(), f"{path} at commit {commit[:12]}")
-    folder = into / hashlib.sha256(text).hexdigest()[:_DIGEST_LENGTH]
+    folder = into / folder_name(hashlib.sha256(text).hexdigest())
     if not folder.is_dir():
         try:
             into.mkdir(parents=True, exist_ok=True)
@@ -53,6 +53,11 @@ def materialise(repository: Repository, dvc: DvcProject, model: str, commit: str
             raise machine_fault(error, into) from error
     verify(manifest, folder / "files")
     return folder
+
+
+def folder_name(digest: str) -> str:
+    """Of the release whose manifest has that sha256."""
+    return digest[:_DIGEST_LENGTH]
 
 
 def _fetch(dvc: DvcProject, manifest: Manifest, files: Path) -> None:
