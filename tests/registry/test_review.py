@@ -331,7 +331,8 @@ def test_gh_opens_the_pull_request_once(work: Any, tmp_path: Path, monkeypatch: 
         "--body Merge it by a merge commit or a rebase. A squash must keep the lines at the end, as its last "
         "ones: they are what an audit reads."
     ]
-    last = calls.read_text().rstrip().split("\n\n")[-1].splitlines()[: len(RELEASE.trailers)]
+    asked = calls.read_text().partition("pr create")[2].partition("\npr list")[0]
+    last = asked.rstrip().split("\n\n")[-1].splitlines()
     assert last == [f"{key}: {value}" for key, value in RELEASE.trailers.items()]
 
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from coalmine.errors import PushRejected, ReviewAwaited
-from tests.scenarios.lending import LINEAR, MODEL_YAML
-from tests.scenarios.workplace import MODEL, Workplace
+from tests.scenarios.workplace import DATASET, MODEL, Workplace
 
 # The host lets this account past for what nobody decides about: how a rollout ended, a kept champion.
 HOOK = """\
@@ -48,38 +45,32 @@ def _squash(work: Workplace, branch: str) -> str:
     return made
 
 
-@pytest.fixture
-def protected(work: Workplace) -> Workplace:
-    work.edit(MODEL_YAML, LINEAR, f"{LINEAR}  params: {{C: 0.5}}\n")
-    work.commit("Less trust in single numbers")
+def test_a_release_and_its_candidate_wait_to_be_merged(new_work: Workplace) -> None:
+    work = new_work
     hook = Path(work.top / ".coalmine/remotes/git.git/hooks/pre-receive")
     hook.write_text(HOOK)
     hook.chmod(0o755)
-    return work
-
-
-def test_a_release_and_its_candidate_wait_to_be_merged(protected: Workplace) -> None:
-    work = protected
+    work.run("ingest", DATASET)
     refused = work.run("retrain", MODEL, status=PushRejected.exit_code)
     assert "git: {review: {}}" in refused.err
     work.edit("coalmine.yaml", "git:\n", "git:\n  review: {wait_s: 0}\n")
-    work.commit("Releases are reviewed")
+    work.git("commit", "--quiet", "--message", "Releases are reviewed", "--", "coalmine.yaml")
+    work.git("push", "--quiet")
 
     before = work.head()
     waits = work.run("retrain", MODEL, status=ReviewAwaited.exit_code)
-    assert f"Release {MODEL} 1.3.0: nobody has merged it into main" in waits.err
+    assert f"Release {MODEL} 1.0.0: nobody has merged it into main" in waits.err
     proposed = _there(work, "rev-parse", RELEASE)
     assert (work.head(), work.pushed()) == (before, before)
     again = work.run("retrain", MODEL, status=ReviewAwaited.exit_code)
-    assert f"{MODEL} 1.3.0 waits for its review." in again.out
+    assert f"{MODEL} 1.0.0 waits for its review." in again.out
     assert _there(work, "rev-parse", RELEASE) == proposed
 
     merged = _squash(work, RELEASE)
-    work.run("retrain", MODEL)
+    assert work.run("retrain", MODEL, "--json").json["changed"] is False
     assert work.head() == work.pushed() == merged
     assert work.git("status", "--short") == ""
-    assert work.tags()[f"{MODEL}@v1.3.0"] == f"Release {MODEL} 1.3.0 (#8)"
-    assert work.run("retrain", MODEL, "--json").json["changed"] is False
+    assert work.tags() == {f"{MODEL}@v1.0.0": f"Release {MODEL} 1.0.0 (#8)"}
 
     work.run("deliver", MODEL, status=ReviewAwaited.exit_code)
     candidate = _there(work, "rev-parse", CANDIDATE)
@@ -89,8 +80,8 @@ def test_a_release_and_its_candidate_wait_to_be_merged(protected: Workplace) -> 
     assert status["stable"] is None
     handed_over = _merge(work, CANDIDATE)
     work.run("deliver", MODEL)
-    assert work.slots == {"stable": "1.3.0", "candidate": None}
-    assert work.subjects(handed_over) == [f"Promote {MODEL} 1.3.0 in local"]
+    assert work.slots == {"stable": "1.0.0", "candidate": None}
+    assert work.subjects(handed_over) == [f"Promote {MODEL} 1.0.0 in local"]
     assert work.pushed() == work.head()
     assert _there(work, "branch", "--list", "coalmine/*") == ""
     assert "they hold" in work.run("verify").out
