@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from coalmine.durable import replace_bytes
-from coalmine.errors import IntegrityError, MachineUnready, RepositoryUnready
+from coalmine.errors import IntegrityError, MachineUnready, NotFound, RepositoryUnready
 from coalmine.manifest import Trigger, dump_manifest, manifest_path
 from coalmine.operations import doctor
 from coalmine.operations.deliver import deliver
@@ -313,6 +313,14 @@ def test_who_cannot_sign_is_told_before_anything_is_done(
         with pytest.raises(error, match=says):
             step(shop)
     assert shop.git("rev-parse", "HEAD") == head
+
+
+def test_a_rollout_is_paused_and_aborted_without_a_key(shop: Shop) -> None:
+    """There is none here: that is all that is in the way."""
+    shop.sign_as(None)
+    for ask in (Ask.PAUSE, Ask.ABORT):
+        with pytest.raises(NotFound, match="No rollout of credit-risk is under way"):
+            steer(shop.workspace, MODEL, "local", ask, DANA, told)
 
 
 def test_doctor_says_whether_this_clone_can_sign(shop: Shop) -> None:
