@@ -26,7 +26,7 @@ def steer(
         RepositoryUnready, MachineUnready: signatures are required, and this clone cannot sign.
     """
     load_model_spec(workspace.top, model)
-    if ask is not Ask.ABORT:  # to bring the users back waits for no key
+    if ask not in (Ask.ABORT, Ask.PAUSE):  # what protects users waits for no key
         workspace.require_signing()
     serving = open_environment(workspace, environment)
     rollouts = serving.rollouts

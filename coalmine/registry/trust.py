@@ -11,6 +11,7 @@ where each side has changes of its own, it must be signed by somebody whom both 
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -141,7 +142,8 @@ class _Reading:
         if not changed:
             return (replace(first, held=held, changes=changes),)
         counts = {**first.counts, **{path: held[path] for path in changed}}
-        since = {name: first.required_since.get(name, commit) for name in self._required(counts)}
+        earlier = ChainMap(*(dict(side.required_since) for side in sides))
+        since = {name: earlier.get(name, commit) for name in self._required(counts)}
         root = first.root if first.is_protected else commit if counts[_ALLOWED] is not None else None
         return (_State(counts, held, changes | {commit}, root, since),)
 
@@ -171,10 +173,14 @@ class _Reading:
         """The environments whose releases must be signed, as coalmine.yaml says."""
         try:
             settings = yaml.load(self._contents.get(files[_SETTINGS] or "", ""), Loader=YAML_LOADER)
-            environments = settings["environments"].items()
-            return [name for name, each in environments if each.get("signatures") == REQUIRED]
-        except (yaml.YAMLError, TypeError, KeyError, AttributeError):
+            environments = dict(settings["environments"])
+        except (yaml.YAMLError, TypeError, KeyError, ValueError):
             return []
+        return [
+            name
+            for name, each in environments.items()
+            if isinstance(each, dict) and each.get("signatures") == REQUIRED
+        ]
 
 
 def _newest(states: Iterable[_State]) -> tuple[_State, ...]:

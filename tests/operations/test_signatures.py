@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from coalmine.durable import replace_bytes
-from coalmine.errors import IntegrityError, MachineUnready, RepositoryUnready
+from coalmine.errors import IntegrityError, MachineUnready, NotFound, RepositoryUnready
 from coalmine.manifest import Trigger, dump_manifest, manifest_path
 from coalmine.operations import doctor, rollback
 from coalmine.operations.deliver import deliver
@@ -336,6 +336,14 @@ def test_users_go_back_without_a_key_and_the_record_waits_for_one(
     roll_back(shop.workspace, MODEL, "local", DANA, told)
     assert shop.git("log", "-1", "--format=%s") == f"Roll {MODEL} back to 1.0.0 in local"
     assert intended(shop.top, "local", MODEL) is None
+
+
+def test_a_rollout_is_paused_and_aborted_without_a_key(shop: Shop) -> None:
+    """There is none here: that is all that is in the way."""
+    shop.sign_as(None)
+    for ask in (Ask.PAUSE, Ask.ABORT):
+        with pytest.raises(NotFound, match="No rollout of credit-risk is under way"):
+            steer(shop.workspace, MODEL, "local", ask, DANA, told)
 
 
 def test_doctor_says_whether_this_clone_can_sign(shop: Shop) -> None:

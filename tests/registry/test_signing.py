@@ -155,7 +155,8 @@ def test_a_person_who_likes_to_see_signatures_reads_the_same_record(clone: Clone
 
 def test_a_commit_reads_the_same_with_its_signature_taken_out() -> None:
     text = b"tree t\nauthor A <a@b> 5 +0000\ncommitter A <a@b> 7 +0100\n"
-    signed = parse_signed(text + b"gpgsig BEGIN\n line\n END\nencoding x\n\nSubject\n\ngpgsig no\n")
-    assert signed.payload == text + b"encoding x\n\nSubject\n\ngpgsig no\n"
+    rest = b"mergetag object o\n type commit\nencoding x\n\nSubject\n\ngpgsig no\n line\n"
+    signed = parse_signed(text + b"gpgsig BEGIN\n line\n END\n" + rest)
+    assert signed.payload == text + rest
     assert signed.signature == b"BEGIN\nline\nEND"
     assert signed.at.timestamp() == 7

@@ -172,11 +172,20 @@ def test_two_signed_changes_join_where_somebody_both_allow_signs(held: Place) ->
     held.commit(held.allowed("dana", "kim"), by="dana")
     held.clone.git("checkout", "-q", "main")
     since = held.trust.required_since
-    held.commit({"coalmine.yaml": ASKS + "  test: {signatures: required}\n"}, by="dana")
-    merge = held.merge("side", by="dana")
+    asked = held.commit({"coalmine.yaml": ASKS + "  test: {signatures: required}\n"}, by="dana")
+    held.merge("side", by="dana")
     assert (who(held.trust), held.trust.pending) == ({"dana", "kim"}, ())
     assert held.trust.required_since["production"] == since["production"]
-    assert held.trust.required_since["test"] in (merge, held.clone.git("rev-parse", "HEAD^1"))
+    assert held.trust.required_since["test"] == asked
+
+
+def test_a_requirement_counts_from_the_branch_that_made_it(held: Place) -> None:
+    held.clone.git("checkout", "-q", "-b", "side")
+    asked = held.commit({"coalmine.yaml": ASKS + "  test: {signatures: required}\n"}, by="dana")
+    held.clone.git("checkout", "-q", "main")
+    held.commit(held.allowed("dana", "kim"), by="dana")
+    held.merge("side", by="dana")
+    assert held.trust.required_since["test"] == asked
 
 
 def test_branches_of_everything_else_are_no_matter(held: Place) -> None:

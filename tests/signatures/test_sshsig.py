@@ -55,6 +55,8 @@ def test_no_changed_bit_of_a_signature_passes(key: Key) -> None:
         changed[at] ^= 1
         with pytest.raises(IntegrityError):
             signed_by(_armored(bytes(changed)), MESSAGE, "git")
+    with pytest.raises(IntegrityError, match="something follows it"):
+        signed_by(_armored(bytes(content) + b"\0"), MESSAGE, "git")
     assert signed_by(_armored(bytes(content)), MESSAGE, "git") == signer
 
 
