@@ -15,18 +15,20 @@ from typing import Self
 from coalmine.rollout.evidence import AnswerCounts, Answers, answered
 from coalmine.statistics import saved
 from coalmine.statistics.against_limits import AgainstLimits
+from coalmine.triggers.drift import Drift
 
 
 @dataclass(frozen=True)
 class Watched:
     """
     digest: of the release. lives: what each life of its servers had counted when it was last seen.
-    quality: None until it is asked for.
+    quality, drift: None until they are asked for.
     """
 
     digest: str
     lives: dict[str, Answers]
     quality: AgainstLimits | None = None
+    drift: Drift | None = None
 
     @classmethod
     def begin(cls, digest: str) -> Self:
