@@ -116,7 +116,7 @@ class Drift:
         return (
             f"{distribution.of} `{distribution.name}` by {distance:.3g} ({max(0.0, distance - off):.2g} to "
             f"{min(1.0, distance + off):.2g}; {test.limit:.3g} is the limit) in {rows:,.0f} requests, "
-            f"{test.newest[most] / max(rows, 1):.0%} of them {distribution.bin_words(most)}, where "
+            f"{test.newest[most] / max(rows, 1):.0%} of which are {distribution.bin_words(most)} and "
             f"{test.shares[most]:.0%} were"
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 from coalmine.rollout.evidence import AnswerCounts, Answers
 from coalmine.triggers.watched import Watched, against
@@ -31,6 +32,16 @@ def test_the_first_look_counts_all_that_the_release_has_answered_here() -> None:
 def test_a_look_counts_what_is_new_since_the_last() -> None:
     assert looks({"1.0": A}, {"1.0": A_LATER})[1] == [AnswerCounts((30, 60), 4, 1.0)]
     assert looks({"1.0": A}, {"1.0": A})[1] == [AnswerCounts((0, 0), 0, 0.0)]
+
+
+def test_bins_grow_from_look_to_look_and_begin_anew_with_the_server() -> None:
+    first = {"1.0": replace(A, binned={"feature temp": (5, 1)})}
+    second = {"1.0": replace(A_LATER, binned={"feature temp": (9, 1), "feature shop": (2,)})}
+    anew = {"1.0": replace(A_LATER, binned={"feature temp": (1, 0)})}
+    assert looks(first)[1][0].binned == {"feature temp": (5, 1)}
+    assert looks(first, second)[1][0].binned == {"feature temp": (4, 0), "feature shop": (2,)}
+    assert looks(first, second, anew)[1] == []  # it counts less than before: no life of ours
+    assert looks({"1.0": A}, second)[1][0].binned == {"feature temp": (9, 1), "feature shop": (2,)}
 
 
 def test_a_server_that_started_anew_counts_whole_and_takes_nothing_back() -> None:
