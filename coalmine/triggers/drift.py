@@ -87,7 +87,7 @@ class Drift:
         shifted = self.shifted
         if not shifted:
             furthest = max(range(len(self.tests)), key=self._above_limit)
-            said = f"nothing has shifted; nearest to its limit is {self._standing(furthest)}"
+            said = f"no shift is shown; the furthest is {self._standing(furthest)}"
         else:
             told = "; ".join(map(self._standing, shifted[:_MOST_TOLD]))
             more = len(shifted) - _MOST_TOLD

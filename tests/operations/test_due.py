@@ -245,7 +245,7 @@ def test_what_is_asked_what_it_was_made_of_is_not_due(
         clock(day + 0.01 * day)
         found = look(drifting, monkeypatch, asked_about(day, warmer=2))
         assert found.causes == ()
-    assert "nothing has shifted; nearest to its limit is feature `temp` by 0.0" in found.notes[-1]
+    assert "no shift is shown; the furthest is feature `temp` by 0.0" in found.notes[-1]
 
 
 def test_whoever_moves_the_tolerance_begins_the_test_anew(

@@ -67,7 +67,7 @@ def test_those_that_shifted_come_furthest_first() -> None:
 def test_requests_like_the_training_rows_show_nothing_and_the_nearest_is_told() -> None:
     drift = weeks(*(asked_about(seed, warmer=0.5) for seed in range(30)))
     assert drift.shifted == ()
-    assert drift.sentence(T0).startswith("nothing has shifted; nearest to its limit is feature `temp` by 0.0")
+    assert drift.sentence(T0).startswith("no shift is shown; the furthest is feature `temp` by 0.0")
 
 
 def test_one_period_is_not_enough_and_says_when_the_next_ends() -> None:

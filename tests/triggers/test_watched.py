@@ -66,3 +66,22 @@ def test_a_limit_that_somebody_moves_begins_the_test_anew() -> None:
     test = against(None, (0.2,)).with_counts(100, (30,))
     assert against(test, (0.2,)) is test
     assert against(test, (0.3,)).requests == 0
+
+
+def test_lives_that_left_long_ago_are_forgotten_and_never_counted_twice() -> None:
+    many = {"feature temp": tuple(range(1_000, 1_200))}
+    watched, sizes = Watched.begin("d1gest"), []
+    for number in range(300):
+        watched, new = watched.with_answers(
+            {str(number): replace(life(str(number), 10, 1, 0.1), binned=many)}
+        )
+        assert new[0].binned == many
+        sizes.append(len(json.dumps(watched.to_json())))
+    assert sizes[-1] < 1.2 * sizes[50]
+    for number in (1, 290):  # forgotten, and kept
+        watched, new = watched.with_answers(
+            {str(number): replace(life(str(number), 10, 1, 0.1), binned=many)}
+        )
+        assert (new[0].labels, set(new[0].binned["feature temp"])) == (0, {0})
+    _, new = watched.with_answers({"1": replace(life("1", 10, 3, 0.1), binned=many)})
+    assert new[0].labels == 2
