@@ -214,6 +214,8 @@ def _answers(before: Reading, after: Reading) -> dict[Arm, AnswerCounts]:
 def answered(before: Answers, after: Answers) -> AnswerCounts | None:
     """What was counted between the two; None across a restart: what the server counted before it died is not
     known to the end."""
+    if any(len(before.binned.get(key, rows)) != len(rows) for key, rows in after.binned.items()):
+        return None
     counts = AnswerCounts(
         _grown(before.scores, after.scores),
         after.labels - before.labels,

@@ -47,7 +47,8 @@ class Drift:
         return cls(reference, asked, tuple(tests), now_s)
 
     def with_rows(self, new: Sequence[Mapping[str, tuple[int, ...]]], now_s: float) -> Self:
-        """After a look. new: by key of a distribution, of each life of the servers.
+        """After a look. new: by key of a distribution, of each life of the servers. What is counted by other
+        bins is left out.
 
         What came since the look before belongs to the period that was under way then.
         """
@@ -55,7 +56,7 @@ class Drift:
         tests = self.tests
         for counts in new:
             tests = tuple(
-                test.with_rows(counts[key]) if key in counts else test
+                test.with_rows(counts[key]) if len(counts.get(key, ())) == len(test.shares) else test
                 for key, test in zip(keys, tests, strict=True)
             )
         over = math.floor((now_s - self.began_s) / self._period_s)

@@ -91,7 +91,8 @@ def test_a_look_that_comes_late_closes_the_period_and_keeps_its_beat() -> None:
 def test_counts_of_several_servers_add_up_and_what_is_not_counted_shows_nothing() -> None:
     half = asked_about(1, requests=1_000)
     assert weeks(half, half).tests[0].newest == tuple(map(float, half["feature temp"]))
-    both = Drift.begin(REFERENCE, ASKED, T0).with_rows([half, half, {}], T0 + DAY_S)
+    others = {"feature temp": (5, 5), "feature wind": (1, 2, 3)}
+    both = Drift.begin(REFERENCE, ASKED, T0).with_rows([half, half, {}, others], T0 + DAY_S)
     assert sum(both.tests[0].pending) == 2_000
 
 

@@ -41,6 +41,8 @@ def test_bins_grow_from_look_to_look_and_begin_anew_with_the_server() -> None:
     assert looks(first)[1][0].binned == {"feature temp": (5, 1)}
     assert looks(first, second)[1][0].binned == {"feature temp": (4, 0), "feature shop": (2,)}
     assert looks(first, second, anew)[1] == []  # it counts less than before: no life of ours
+    other = {"1.0": replace(A_LATER, binned={"feature temp": (9, 1, 0)})}
+    assert looks(first, other)[1] == []
     assert looks({"1.0": A}, second)[1][0].binned == {"feature temp": (9, 1), "feature shop": (2,)}
 
 
