@@ -18,6 +18,7 @@ from coalmine.datasets.lookups import datasets_of
 from coalmine.durable import replace_text
 from coalmine.errors import IntegrityError
 from coalmine.evaluation.compiled.plan import compiled_folder, read_compiled
+from coalmine.evaluation.reference import reference_path
 from coalmine.manifest import (
     Considered,
     DatasetVersion,
@@ -179,7 +180,11 @@ def _manifest(
         version=decided.version,
         parent=decided.parent,
         task=spec.task,
-        files=(_model_file(workspace, spec.name), *_compiled_files(workspace, spec.name)),
+        files=(
+            _model_file(workspace, spec.name),
+            *_compiled_files(workspace, spec.name),
+            *_reference_file(workspace, spec.name),
+        ),
         predictor=_predictor(workspace.top, spec.name),
         inputs=decided.inputs,
         features=decided.features,
@@ -250,6 +255,14 @@ def _model_file(workspace: Workspace, model: str) -> ReleaseFile:
 def _compiled_files(workspace: Workspace, model: str) -> tuple[ReleaseFile, ...]:
     paths = sorted((workspace.top / compiled_folder(model)).glob("*"))
     return tuple(_file_by_content(path.relative_to(workspace.top), path.read_bytes()) for path in paths)
+
+
+def _reference_file(workspace: Workspace, model: str) -> tuple[ReleaseFile, ...]:
+    """None where dvc.yaml is older than the reference, and no stage answers for a file of that name."""
+    path = reference_path(model)
+    if path not in workspace.dvc.outs(Path("models") / model / "dvc.yaml"):
+        return ()
+    return (_file_by_content(path, (workspace.top / path).read_bytes()),)
 
 
 def _predictor(top: Path, model: str) -> Predictor:

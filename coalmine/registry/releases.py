@@ -60,6 +60,26 @@ def folder_name(digest: str) -> str:
     return digest[:_DIGEST_LENGTH]
 
 
+def read_released(dvc: DvcProject, file: ReleaseFile) -> bytes:
+    """One file of a release, without the others.
+
+    Raises:
+        NotFound: nobody has it.
+        RemoteUnavailable: it is not on this machine, and the DVC remote cannot be reached.
+        IntegrityError: it is not what the manifest says.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "released"
+        dvc.fetch(file.md5, place)
+        content = place.read_bytes()
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        raise IntegrityError(
+            f"{file.path} is not what was released: the manifest says sha256 {file.sha256}. Find out who "
+            f"changed the object {file.md5} in the DVC cache and remote; take it away and run again"
+        )
+    return content
+
+
 def _fetch(dvc: DvcProject, manifest: Manifest, files: Path) -> None:
     for file in manifest.all_files:
         target = place_of(file, files)
