@@ -9,18 +9,14 @@ Killed anywhere and run again, an unfinished rollout is found and driven to its 
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from coalmine.audit.attribution import from_trailer, to_trailer
 from coalmine.audit.earlier import dispersions
-from coalmine.durable import replace_text
 from coalmine.errors import (
     AlreadyRunning,
-    InputError,
     IntegrityError,
-    NotFound,
     PushRejected,
     RemoteUnavailable,
     RepositoryUnready,
@@ -31,36 +27,29 @@ from coalmine.journals.about import About, rollout_id
 from coalmine.manifest import Trigger
 from coalmine.notifications.notifier import notifying
 from coalmine.operations.at_rest import leave_at_rest, restore
-from coalmine.operations.champion import Release, newest, release, turned_away
+from coalmine.operations.champion import Release, release, turned_away
+from coalmine.operations.choose import choose
 from coalmine.operations.driving import Drive, driving
-from coalmine.operations.eligible import newest_eligible, refused_by_rules, refused_error, rules_of
+from coalmine.operations.eligible import rules_of
 from coalmine.operations.environments import open_environment
 from coalmine.operations.going_back import finish as finish_rollback
+from coalmine.operations.hand_over import hand_over, new_rollout
 from coalmine.operations.report import page_of
 from coalmine.operations.serving_environment import ServingEnvironment
 from coalmine.operations.signatures import require_signed
 from coalmine.operations.steps import Step, Steps, directly
-from coalmine.operations.unfinished import half_recorded_rollout, open_rollout, unfinished_rollout
+from coalmine.operations.unfinished import half_recorded_rollout, open_rollout
 from coalmine.operations.workspace import Tell, Workspace
-from coalmine.registry.commits import Change, catch_up
+from coalmine.registry.commits import catch_up
 from coalmine.rollout.plan import Plan
 from coalmine.rollout.ports import Ask, Journal, Request
 from coalmine.rollout.runner import Ports, finish_record, run
 from coalmine.rollout.state import Phase, RolloutState
-from coalmine.slots import SlotRelease, Slots, dump_slots, slots_path
+from coalmine.slots import Slots, slots_path
 from coalmine.spec import ModelSpec, load_model_spec
 from coalmine.wiring import rollout_ports
 
 OTHER_RUNNER_ENDS_WITHIN_S = 60.0
-OTHERS_HAND_OVER_WITHIN_S = 120.0  # each is a push
-
-
-@dataclass(frozen=True)
-class Override:
-    """Why a release goes although its environment's rules refuse it, and why they do."""
-
-    reason: str
-    refused: str
 
 
 @dataclass(frozen=True)
@@ -111,17 +100,9 @@ def deliver(
     if rules_of(workspace, environment).asks_for_something:
         catch_up(workspace.repository, workspace.settings.git.remote, workspace.settings.git.branch)
     spec = load_model_spec(workspace.top, model)
-    wanted = _wanted(workspace, model, version)
     finish_rollback(workspace, serving, model, tell)
     slots = serving.slots(model)
-    at_hand = _at_hand(workspace, serving, slots)
-    if version is None and not despite:
-        wanted = _newest_that_may_go(workspace, slots, at_hand, wanted, tell, retry=retry)
-    if wanted.manifest.version not in at_hand:
-        if not retry:
-            _refuse_rejected(workspace, slots, wanted)
-        _require_admitted(workspace, environment, wanted, despite)
-    require_signed(workspace, environment, [(model, wanted.manifest.version, wanted.commit)])
+    wanted = choose(workspace, serving, slots, version, tell, retry=retry, despite=despite)
     serving.up()
     if serving.warning:
         tell(serving.warning)
@@ -139,10 +120,10 @@ def deliver(
         restore(serving, spec, slots)
         tell(f"{model} {wanted.manifest.version} serves {environment} already.")
         return Delivered(model, wanted.manifest.version, True, "it serves already")
-    about = _new_rollout(workspace, spec, slots, wanted, trigger)
+    about = new_rollout(workspace, spec, slots, wanted, trigger)
     serving.checks(spec.rollout.gates, about)  # refused here, before anything is handed over
     handed_over = steps(
-        Step.HAND_OVER, lambda: _hand_over(workspace, serving, slots, wanted, about, despite, tell)
+        Step.HAND_OVER, lambda: hand_over(workspace, serving, slots, wanted, about, despite, tell)
     )
     return steps(Step.ROLL_OUT, lambda: _roll_out(workspace, spec, serving, handed_over, about, tell))
 
@@ -178,15 +159,6 @@ def resume(
     return _finish_open(workspace, spec, serving, slots, wanted, trigger, tell, directly, drive)
 
 
-def _wanted(workspace: Workspace, model: str, version: str | None) -> Release:
-    if version is not None:
-        return release(workspace.repository, model, version.removeprefix("v"))
-    found = newest(workspace.repository, model)
-    if found is None:
-        raise NotFound(f"{model} has no release yet. Make one: coalmine retrain {model}")
-    return found
-
-
 def _require_none(serving: ServingEnvironment, model: str) -> None:
     """No rollout of `model` is under way whose candidate Git does not hold here."""
     for folder in serving.rollouts.at_hand(model):
@@ -194,62 +166,6 @@ def _require_none(serving: ServingEnvironment, model: str) -> None:
             f"Rollout {folder.name} of {model} is under way in {serving.name}, and the last commit here does "
             f"not have its candidate: git pull, and look at git log -- {slots_path(serving.name, model)}"
         )
-
-
-def _at_hand(workspace: Workspace, serving: ServingEnvironment, slots: Slots) -> list[str]:
-    """Versions that a delivery brings nothing new of: what serves, and what is under way and just goes on."""
-    under_way = unfinished_rollout(workspace, serving, slots)
-    versions = [slot.version for slot in (slots.stable_release, slots.candidate_release) if slot is not None]
-    return versions if under_way is None else [*versions, journal.read_about(under_way).candidate]
-
-
-def _newest_that_may_go(
-    workspace: Workspace, slots: Slots, at_hand: list[str], newest: Release, tell: Tell, *, retry: bool
-) -> Release:
-    """`newest` where the environment has no rules; what is under way, where they let nothing newer begin."""
-    rules = rules_of(workspace, slots.environment)
-    if newest.manifest.version in at_hand or not rules.asks_for_something:
-        return newest
-    found = newest_eligible(workspace, slots, retry=retry)
-    under_way = [version for version in at_hand if version != _version(slots.stable_release)]
-    version = found.version or next(iter(under_way), None)
-    if version is None:
-        raise refused_error(found)
-    if found.refused:
-        tell(f"{slots.model} in {slots.environment}: {found.sentence}.")
-    return release(workspace.repository, slots.model, version)
-
-
-def _version(slot: SlotRelease | None) -> str | None:
-    return None if slot is None else slot.version
-
-
-def _refuse_rejected(workspace: Workspace, slots: Slots, wanted: Release) -> None:
-    """A release that was turned away is rolled out again only on purpose."""
-    model, version, environment = slots.model, wanted.manifest.version, slots.environment
-    rejected = turned_away(workspace.repository, model, environment).get(version)
-    if rejected is not None:
-        raise InputError(
-            f"{model} {version} was turned away in {environment} on {rejected.at:%Y-%m-%d %H:%M} "
-            f"(commit {rejected.sha[:12]}). Release a better one, or roll it out again on purpose: "
-            f"coalmine deliver {model} --version {version} --retry"
-        )
-
-
-def _require_admitted(
-    workspace: Workspace, environment: str, wanted: Release, despite: str
-) -> Override | None:
-    """None: the rules of the environment let it begin. despite: why it does where they do not; "": no reason.
-
-    Raises:
-        InputError, NotYetAdmitted: they do not, and nobody said why it should all the same.
-    """
-    found = refused_by_rules(workspace, environment, wanted)
-    if found is None:
-        return None
-    if not despite:
-        raise refused_error(found)
-    return Override(despite, found.refused[0].reason)
 
 
 def _refuse_unsigned(
@@ -353,97 +269,7 @@ def _finish_record(
     return _reported(workspace, about, folder, ended, tell)
 
 
-# --- hand over, roll out ---------------------------------------------------------------
-
-
-def _new_rollout(
-    workspace: Workspace, spec: ModelSpec, slots: Slots, wanted: Release, trigger: Trigger
-) -> About:
-    """Where an earlier call proposed the candidate and nobody has merged it yet, that call's rollout."""
-    version = wanted.manifest.version
-    candidate = {"Version": version, "Decision": "candidate", "Digest": wanted.manifest.digest}
-    proposed = workspace.awaiting_review(_review_name(slots), candidate)
-    asked = None if proposed is None else from_trailer(proposed.trailers["Triggered-By"])
-    return About(
-        id=rollout_id(version, time.time()) if proposed is None else proposed.trailers["Rollout"],
-        environment=slots.environment,
-        model=slots.model,
-        candidate=version,
-        stable=None if slots.stable_release is None else slots.stable_release.version,
-        stages=spec.rollout.stages,
-        triggered_by=asked or trigger,
-    )
-
-
-def _review_name(slots: Slots) -> str:
-    """Of the branch by which a candidate is reviewed: one at a time of each model and environment."""
-    return f"{slots.model}/to-{slots.environment}"
-
-
-def _hand_over(
-    workspace: Workspace,
-    serving: ServingEnvironment,
-    slots: Slots,
-    wanted: Release,
-    about: About,
-    despite: str,
-    tell: Tell,
-) -> Slots:
-    """The candidate in its slot, in Git."""
-    who = about.triggered_by.who
-    with workspace.alone(f"hand over {about.model}", who), _in_turn(workspace, serving, who):
-        if serving.slots(about.model) != slots:
-            raise AlreadyRunning(
-                f"Another delivery of {about.model} to {about.environment} began at the same moment. "
-                "Look: coalmine status"
-            )
-        # Again: another model may have taken the day's last place meanwhile.
-        override = _require_admitted(workspace, about.environment, wanted, despite)
-        handed_over = _put_into_slot(workspace, serving, slots, wanted, about, override, tell)
-    tell(f"{about.model} {about.candidate} is in the {handed_over.candidate} slot of {about.environment}.")
-    return handed_over
-
-
-def _in_turn(workspace: Workspace, serving: ServingEnvironment, who: str) -> AbstractContextManager[None]:
-    """One hand-over at a time to an environment that counts them."""
-    if rules_of(workspace, serving.name).releases_per_day is None:
-        return nullcontext()
-    return workspace.alone(f"hand over to {serving.name}", who, OTHERS_HAND_OVER_WITHIN_S)
-
-
-def _put_into_slot(
-    workspace: Workspace,
-    serving: ServingEnvironment,
-    slots: Slots,
-    wanted: Release,
-    about: About,
-    override: Override | None,
-    tell: Tell,
-) -> Slots:
-    handed_over = slots.with_candidate(*serving.contents(wanted))
-    journal.begin(workspace.top, about)
-    path = slots_path(about.environment, about.model)
-    (workspace.top / path).parent.mkdir(parents=True, exist_ok=True)
-    replace_text(workspace.top / path, dump_slots(handed_over))
-    assert handed_over.candidate is not None
-    subject = f"Put {about.model} {about.candidate} into {handed_over.candidate} of {about.environment}"
-    change = Change(
-        paths=(path,),
-        subject=subject if override is None else f"{subject} despite its rules: {override.reason}",
-        body="" if override is None else f"The rules of {about.environment} refused it: {override.refused}.",
-        trailers={
-            "Model": about.model,
-            "Version": about.candidate,
-            "Environment": about.environment,
-            "Digest": wanted.manifest.digest,
-            "Decision": "candidate",
-            "Rollout": about.id,
-            "Triggered-By": to_trailer(about.triggered_by),
-            **({} if override is None else {"Despite": override.reason}),
-        },
-    )
-    workspace.publish(change, _review_name(slots), tell)
-    return handed_over
+# --- roll out --------------------------------------------------------------------------
 
 
 def _roll_out(
