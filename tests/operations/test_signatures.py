@@ -180,6 +180,12 @@ def moved(shop: Shop) -> None:
     shop.git("update-ref", f"refs/tags/{MODEL}@v1.1.0", made.stdout.strip())
 
 
+def another_in_the_slot(shop: Shop) -> None:
+    """The slots file names a commit of another's under the version that is signed."""
+    shop.release("1.1.0")
+    shop.commits["1.1.0"] = shop.commit({"pipelines/forged.py": "# forged\n"}, signed=False)
+
+
 def renamed(shop: Shop) -> None:
     """The tag of another release under the name of this one."""
     shop.release("1.1.0")
@@ -206,6 +212,7 @@ def missing(shop: Shop) -> None:
         (revoked_since, "which revoked_signers holds"),
         (past_its_time, "which counts until 2020-01-01"),
         (moved, "over other bytes"),
+        (another_in_the_slot, "it says credit-risk@v1.1.0 of commit"),
         (renamed, "it says credit-risk@v1.0.1"),
         (lightweight, "it says no name"),
         (missing, "there is none"),
