@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,13 @@ import pytest
 
 from coalmine.durable import replace_bytes
 from coalmine.errors import IntegrityError, MachineUnready, NotFound, RepositoryUnready
+from coalmine.journals import journal
+from coalmine.journals.about import About
 from coalmine.manifest import Trigger, dump_manifest, manifest_path
 from coalmine.operations import doctor, rollback
-from coalmine.operations.deliver import deliver
+from coalmine.operations.deliver import deliver, resume
 from coalmine.operations.going_back import intended
+from coalmine.operations.local_environment import LocalEnvironment
 from coalmine.operations.platform import up
 from coalmine.operations.retrain import retrain
 from coalmine.operations.rollback import roll_back
@@ -26,8 +29,11 @@ from coalmine.operations.steer import steer
 from coalmine.operations.workspace import Workspace
 from coalmine.registry.commits import Change, Tag, publish
 from coalmine.rollout.ports import Ask, SlotHealth, TrafficSplit
+from coalmine.rollout_spec import GateSpec
 from coalmine.scaffold.repository import init
 from coalmine.slots import Slot, SlotRelease, Slots, dump_slots, parse_slots, slots_path
+from coalmine.spec import ModelSpec
+from coalmine.wiring import Adapters
 from tests.journals.fake_rollouts import make_manifest
 from tests.keys import Key, make_key
 from tests.operations.conftest import as_kim
@@ -75,13 +81,15 @@ class Shop:
         self.commits[version] = publish(self.workspace.repository, change, "origin", "main")
         return self.commits[version]
 
-    def put(self, stable: str, other: str | None = None) -> None:
+    def put(self, stable: str, other: str | None = None, *, candidate: Slot | None = None) -> None:
         held = {Slot.BLUE: stable} | ({} if other is None else {Slot.GREEN: other})
         releases = {
             slot: SlotRelease(version=version, commit=self.commits[version], model_digest="0" * 64)
             for slot, version in held.items()
         }
-        slots = Slots(environment="local", model=MODEL, stable=Slot.BLUE, releases=releases)
+        slots = Slots(
+            environment="local", model=MODEL, stable=Slot.BLUE, candidate=candidate, releases=releases
+        )
         self.commit({slots_path("local", MODEL): dump_slots(slots)})
 
     def require(self, version: str) -> None:
@@ -138,9 +146,9 @@ def test_what_was_released_before_signatures_were_asked_for_stays_good(shop: Sho
     shop.require("1.0.0")
 
 
-def unsigned(shop: Shop) -> None:
+def unsigned(shop: Shop, version: str = "1.1.0") -> None:
     shop.sign_as(None)
-    shop.release("1.1.0")
+    shop.release(version)
 
 
 def by_another(shop: Shop) -> None:
@@ -174,6 +182,12 @@ def moved(shop: Shop) -> None:
     shop.git("update-ref", f"refs/tags/{MODEL}@v1.1.0", made.stdout.strip())
 
 
+def another_in_the_slot(shop: Shop) -> None:
+    """The slots file names a commit of another's under the version that is signed."""
+    shop.release("1.1.0")
+    shop.commits["1.1.0"] = shop.commit({"pipelines/forged.py": "# forged\n"}, signed=False)
+
+
 def renamed(shop: Shop) -> None:
     """The tag of another release under the name of this one."""
     shop.release("1.1.0")
@@ -200,6 +214,7 @@ def missing(shop: Shop) -> None:
         (revoked_since, "which revoked_signers holds"),
         (past_its_time, "which counts until 2020-01-01"),
         (moved, "over other bytes"),
+        (another_in_the_slot, "it says credit-risk@v1.1.0 of commit"),
         (renamed, "it says credit-risk@v1.0.1"),
         (lightweight, "it says no name"),
         (missing, "there is none"),
@@ -336,6 +351,51 @@ def test_users_go_back_without_a_key_and_the_record_waits_for_one(
     roll_back(shop.workspace, MODEL, "local", DANA, told)
     assert shop.git("log", "-1", "--format=%s") == f"Roll {MODEL} back to 1.0.0 in local"
     assert intended(shop.top, "local", MODEL) is None
+
+
+class Driven(Exception):
+    pass
+
+
+class Unstarted(LocalEnvironment):
+    """An environment whose programs are not started; it is known when a rollout is about to be driven."""
+
+    def up(self) -> None:
+        pass
+
+    def adapters(self, _spec: ModelSpec, _gates: Sequence[GateSpec] = ()) -> Adapters:
+        raise Driven
+
+
+def test_a_candidate_that_is_not_signed_gets_no_users(shop: Shop) -> None:
+    shop.release("1.1.0")
+    unsigned(shop, "1.2.0")
+    shop.sign_as("dana")
+    shop.put("1.1.0", "1.2.0", candidate=Slot.GREEN)
+    workspace = shop.workspace
+    with pytest.raises(IntegrityError, match=r"1\.2\.0 is not served in local"):
+        resume(workspace, Unstarted(workspace, "local"), MODEL, DANA, told)
+
+
+def test_users_of_a_candidate_whose_key_was_revoked_meanwhile_go_back_to_stable(shop: Shop) -> None:
+    shop.put("1.0.0")
+    revoked_since(shop)
+    shop.put("1.0.0", "1.1.0", candidate=Slot.GREEN)
+    workspace = shop.workspace
+    about = About(
+        id="20261127T100000-v1.1.0",
+        environment="local",
+        model=MODEL,
+        candidate="1.1.0",
+        stable="1.0.0",
+        stages=(),
+        triggered_by=DANA,
+    )
+    folder = journal.begin(shop.top, about)
+    with pytest.raises(Driven):
+        resume(workspace, Unstarted(workspace, "local"), MODEL, DANA, told)
+    (asked,) = journal.FileJournal(folder).take_requests()
+    assert (asked.ask, asked.who) == (Ask.ABORT, "the check of signatures")
 
 
 def test_a_rollout_is_paused_and_aborted_without_a_key(shop: Shop) -> None:
