@@ -13,7 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from coalmine.audit.record import closing_commit
-from coalmine.errors import InputError, NotFound, PushRejected, RemoteUnavailable, Unavailable
+from coalmine.errors import (
+    InputError,
+    MachineUnready,
+    NotFound,
+    PushRejected,
+    RemoteUnavailable,
+    Unavailable,
+)
 from coalmine.journals import journal
 from coalmine.manifest import Trigger
 from coalmine.operations.champion import release
@@ -63,7 +70,6 @@ def roll_back(
     Raises:
         NotFound: nothing serves, or there is no such release.
         InputError: the version asked for is the one that is being rolled out.
-        RepositoryUnready, MachineUnready: signatures are required, and this clone cannot sign.
         IntegrityError: the release's bytes are not what its manifest says, or signatures are required and
             nobody allowed has signed it; the users stay.
         ServerUnavailable: it does not start; the users stay.
@@ -71,7 +77,8 @@ def roll_back(
     """
     spec = load_model_spec(workspace.top, model)
     serving = open_environment(workspace, environment)
-    with suppress(RemoteUnavailable, PushRejected):  # to go back waits for no Git remote
+    # To go back waits for no remote and no key.
+    with suppress(RemoteUnavailable, PushRejected, MachineUnready):
         serving.rollouts.catch_up()
     wanted = None if to is None else to.removeprefix("v")
     finished = finish(workspace, serving, model, tell, steps)
@@ -89,7 +96,7 @@ def roll_back(
             )
         further = release(workspace.repository, model, wanted)  # there is one, before anything is stopped
         if wanted != stable.version:
-            _require_proof(workspace, environment, model, wanted, further.commit)
+            require_signed(workspace, environment, [(model, wanted, further.commit)])
         since = _abort(workspace, serving, slots, wanted, trigger, tell, spec.rollout.no_data_budget_s)
         slots = serving.slots(model)
         if slots.stable_release is not None and slots.stable_release.version == wanted:
@@ -97,18 +104,13 @@ def roll_back(
     elif stable.version == wanted:
         raise NotFound(f"{model} {wanted} serves {environment} already: there is nothing to go back to")
     after = _after(workspace, serving, slots, wanted)
-    assert after.stable_release is not None
-    _require_proof(workspace, environment, model, after.stable_release.version, after.stable_release.commit)
+    target = after.stable_release
+    assert target is not None
+    require_signed(workspace, environment, [(model, target.version, target.commit)])
     number = max(assignments(workspace.repository, model, environment), default=0) + 1
     intent = Intent(before=slots, after=after, assignment=number, triggered_by=trigger)
     intend(workspace.top, intent)
     return _told(*carry_out(workspace, serving, intent, tell, steps))
-
-
-def _require_proof(workspace: Workspace, environment: str, model: str, version: str, commit: str) -> None:
-    """What the way back to a release needs where signatures are required."""
-    workspace.require_signing()
-    require_signed(workspace, environment, [(model, version, commit)])
 
 
 def _told(intent: Intent, commit: str) -> RolledBack:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from coalmine.audit.verify import data as dvc_data
+from coalmine.audit.verify.cores import Cores
 from coalmine.audit.verify.deliveries import delivery_findings, read_deliveries
 from coalmine.audit.verify.evidence import evidence_findings, read_closings
 from coalmine.audit.verify.findings import Finding, Scope
@@ -71,12 +72,20 @@ def verify(
         InputError: `pinned` is no full id.
         RepositoryUnready: a shallow clone, or one that lacks files of its own history.
         RemoteUnavailable: with `data`, the DVC remote is away: run again.
+        MachineUnready: a process that helped was ended: run again.
     """
     workspace.repository.require_whole_history()
     snapshot, scope = Snapshot(workspace.repository), Scope(model, environment)
     _require_known(workspace, snapshot, scope)
-    releases = read_releases(snapshot)
-    deliveries = read_deliveries(snapshot, scope)
+    with Cores() as cores:
+        return _verified(workspace, snapshot, scope, cores, pinned=pinned, data=data)
+
+
+def _verified(
+    workspace: Workspace, snapshot: Snapshot, scope: Scope, cores: Cores, *, pinned: str | None, data: bool
+) -> Verified:
+    releases = read_releases(snapshot, cores)
+    deliveries = read_deliveries(snapshot, scope, cores)
     closings = read_closings(snapshot, scope)
     trust = read_trust(workspace.repository)
     required = required_signatures(snapshot, deliveries, trust, scope)
@@ -91,7 +100,7 @@ def verify(
         yield from release_findings(snapshot, releases, scope)
         yield from delivery_findings(snapshot, releases, deliveries, scope)
         yield from signature_findings(workspace.repository, snapshot, required, trust)
-        yield from evidence_findings(snapshot, closings)
+        yield from evidence_findings(snapshot, closings, cores)
         if wanted:
             with workspace.dvc.remote_objects() as read:
                 yield from dvc_data.data_findings(wanted, read)

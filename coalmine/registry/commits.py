@@ -23,7 +23,7 @@ from coalmine.registry.locks import exclusive
 from coalmine.registry.repository import Commit, Repository
 from coalmine.registry.signing import SigningKey, signing_key
 from coalmine.registry.tags import is_registry_tag
-from coalmine.registry.upstream import Upstream
+from coalmine.registry.upstream import Refusal, Upstream
 
 _LOCK_WAIT_S = 60.0  # somebody else's push to a slow host
 _PUSH_TRIES = 20
@@ -87,7 +87,7 @@ def publish(repository: Repository, change: Change, remote: str, branch: str) ->
     """
     repository.require_remote(remote)
     repository.require_branch(branch)
-    who, key = repository.identity(), _usable_key(repository)
+    who, key = repository.identity(), usable_key(repository)
     lock = repository.git_dir / "coalmine.lock"
     with exclusive(lock, f"Recording a commit in {repository.top}", who, wait_s=_LOCK_WAIT_S):
         upstream = Upstream(repository, remote, branch)
@@ -117,10 +117,10 @@ def catch_up(repository: Repository, remote: str, branch: str) -> None:
         upstream = Upstream(repository, remote, branch)
         upstream.fetch()
         if upstream.has_moved_on():
-            _join(upstream, _NOTHING_NEW, "", _usable_key(repository))
+            join(upstream, _NOTHING_NEW, "", usable_key(repository))
 
 
-def _usable_key(repository: Repository) -> SigningKey | None:
+def usable_key(repository: Repository) -> SigningKey | None:
     """None: nothing is signed here.
 
     Raises:
@@ -139,26 +139,26 @@ def _record(upstream: Upstream, change: Change, key: SigningKey | None) -> str:
     """The commit that holds `change`, made if need be, with its tags; HEAD is it or above it."""
     repository = upstream.repository
     head = repository.head()
-    tree = _tree_with(repository, head, change.paths)
+    tree = tree_with(repository, head, change.paths)
     updates = []
     if tree == _tree_of(repository, head):
         sha = _holder_of(repository, change) or head
     else:
         parent = f"{head}^" if _is_earlier_attempt(upstream, change) else head
-        sha = _commit(repository, tree, change.message, repository.git("rev-parse", parent), key=key)
+        sha = make_commit(repository, tree, change.message, repository.git("rev-parse", parent), key=key)
         updates.append(RefUpdate(f"refs/heads/{upstream.branch}", sha, head))
     updates += _tag_updates(upstream, change, sha, key)
     # Before the branch moves: whoever commits after a death in between undoes nothing.
-    _stage(repository, change.paths)
+    stage_paths(repository, change.paths)
     _update_refs(repository, updates, change.subject)
     return sha
 
 
-def _tree_with(repository: Repository, commit: str, paths: tuple[Path, ...]) -> str:
+def tree_with(repository: Repository, commit: str, paths: tuple[Path, ...]) -> str:
     """The tree of `commit` with `paths` as they stand in the working tree."""
     with repository.own_index() as env:
         repository.git("read-tree", commit, env=env)
-        _stage(repository, paths, env)
+        stage_paths(repository, paths, env)
         return repository.git("write-tree", env=env)
 
 
@@ -166,7 +166,9 @@ def _tree_of(repository: Repository, commit: str) -> str:
     return repository.git("rev-parse", f"{commit}^{{tree}}")
 
 
-def _stage(repository: Repository, paths: tuple[Path, ...], env: Mapping[str, str] | None = None) -> None:
+def stage_paths(
+    repository: Repository, paths: tuple[Path, ...], env: Mapping[str, str] | None = None
+) -> None:
     names = [path.as_posix() for path in paths]
     # `git add` refuses a name that is neither a file nor in the index: gone here and there.
     tracked = set(repository.git("ls-files", "-z", "--", *names, env=env).split("\0")) if names else set()
@@ -180,7 +182,7 @@ def _stage(repository: Repository, paths: tuple[Path, ...], env: Mapping[str, st
         repository.git("add", "--all", "--", *known, env=env)
 
 
-def _commit(
+def make_commit(
     repository: Repository,
     tree: str,
     message: str,
@@ -272,17 +274,28 @@ def _deliver(upstream: Upstream, change: Change, sha: str, key: SigningKey | Non
         upstream.fetch()
         _require_free_tags(upstream, change)
         if upstream.has_moved_on():
-            sha = _join(upstream, change, sha, key)
+            sha = join(upstream, change, sha, key)
         elif refusal.transient:
             time.sleep(_PUSH_WAIT_S)
         else:
-            raise PushRejected(
-                f"The Git remote `{upstream.remote}` refuses the commit: {refusal.words}. Nothing was "
-                "recorded, and the files here are left as they are. Ask its owner for what it demands"
-            )
+            raise _refused(upstream, refusal)
     raise PushRejected(
         f"{upstream.name} moved on {_PUSH_TRIES} times while this was pushed. Nothing was recorded: run again"
     )
+
+
+def _refused(upstream: Upstream, refusal: Refusal) -> PushRejected:
+    said = (
+        f"The Git remote `{upstream.remote}` refuses the commit: {refusal.words}. Nothing was recorded, and "
+        "the files here are left as they are"
+    )
+    if refusal.is_protection:
+        return PushRejected(
+            f"{said}. The branch {upstream.branch} is protected. Releases and candidates can go by pull "
+            "requests: `git: {review: {}}` in coalmine.yaml. All else (kept champions, how rollouts ended, "
+            "rollbacks) this account pushes, which the host must let past the protection"
+        )
+    return PushRejected(f"{said}. Ask its owner for what it demands")
 
 
 def _tags_to_push(upstream: Upstream, change: Change) -> list[str]:
@@ -302,7 +315,7 @@ def _require_free_tags(upstream: Upstream, change: Change) -> None:
             raise PushRejected(_taken(tag.name, there[tag.name]))
 
 
-def _join(upstream: Upstream, change: Change, sha: str, key: SigningKey | None) -> str:
+def join(upstream: Upstream, change: Change, sha: str, key: SigningKey | None) -> str:
     """Bring branch and working tree onto what the remote holds now; return the change's commit.
 
     The change alone is made anew on top. Below it may be commits that others refer to by name
@@ -323,9 +336,9 @@ def _join(upstream: Upstream, change: Change, sha: str, key: SigningKey | None) 
         tree = joined_tree(repository, found.text, theirs=tip, ours=head)
         if unpushed == [sha] and _is(change, repository.commit(sha)):
             author = _author_of(repository, sha)
-            new = sha = _commit(repository, tree, change.message, tip, key=key, author=author)
+            new = sha = make_commit(repository, tree, change.message, tip, key=key, author=author)
         else:
-            new = _commit(repository, tree, f"Merge {upstream.name}\n", head, tip, key=key)
+            new = make_commit(repository, tree, f"Merge {upstream.name}\n", head, tip, key=key)
     updates = [
         RefUpdate(f"refs/heads/{upstream.branch}", new, head),
         *_tag_updates(upstream, change, sha, key),

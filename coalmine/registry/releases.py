@@ -38,7 +38,7 @@ def materialise(repository: Repository, dvc: DvcProject, model: str, commit: str
     path = manifest_path(model)
     text = repository.read(commit, path)
     manifest = parse_manifest(text.decode(), f"{path} at commit {commit[:12]}")
-    folder = into / hashlib.sha256(text).hexdigest()[:_DIGEST_LENGTH]
+    folder = into / folder_name(hashlib.sha256(text).hexdigest())
     if not folder.is_dir():
         try:
             into.mkdir(parents=True, exist_ok=True)
@@ -53,6 +53,31 @@ def materialise(repository: Repository, dvc: DvcProject, model: str, commit: str
             raise machine_fault(error, into) from error
     verify(manifest, folder / "files")
     return folder
+
+
+def folder_name(digest: str) -> str:
+    """Of the release whose manifest has that sha256."""
+    return digest[:_DIGEST_LENGTH]
+
+
+def read_released(dvc: DvcProject, file: ReleaseFile) -> bytes:
+    """One file of a release, without the others.
+
+    Raises:
+        NotFound: nobody has it.
+        RemoteUnavailable: it is not on this machine, and the DVC remote cannot be reached.
+        IntegrityError: it is not what the manifest says.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "released"
+        dvc.fetch(file.md5, place)
+        content = place.read_bytes()
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        raise IntegrityError(
+            f"{file.path} is not what was released: the manifest says sha256 {file.sha256}. Find out who "
+            f"changed the object {file.md5} in the DVC cache and remote; take it away and run again"
+        )
+    return content
 
 
 def _fetch(dvc: DvcProject, manifest: Manifest, files: Path) -> None:

@@ -77,7 +77,8 @@ class _Asked:
 class Telemetry(Collector):
     """
     started_s: since when it counts, in seconds since the epoch. in_flight: how many requests are under
-    way, asked at a scrape; payloads: what became of them.
+    way, asked at a scrape; payloads: what became of them. binned: what the
+    release's reference counts, as Prometheus has it.
     """
 
     def __init__(
@@ -87,11 +88,13 @@ class Telemetry(Collector):
         started_s: float,
         in_flight: Callable[[], int],
         payloads: Callable[[], Mapping[str, int]] | None = None,
+        binned: Callable[[], bytes] | None = None,
     ) -> None:
         self._fixed = fixed
         self._started_s = started_s
         self._in_flight = in_flight
         self._payloads = payloads
+        self._binned = binned
         self._output = "prediction" if task is Task.REGRESSION else "probability"
         self._asked = {audience: _Asked() for audience in Audience}
         self._labels = dict.fromkeys(LabelOutcome, 0)
@@ -124,7 +127,8 @@ class Telemetry(Collector):
         self._loss_sum += loss
 
     def exposition(self) -> bytes:
-        return generate_latest(self._registry)
+        binned = b"" if self._binned is None else self._binned()
+        return generate_latest(self._registry) + binned
 
     def collect(self) -> Iterator[Metric]:
         requests: dict[_Labels, int] = {

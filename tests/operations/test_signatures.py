@@ -16,8 +16,9 @@ from coalmine.errors import IntegrityError, MachineUnready, NotFound, Repository
 from coalmine.journals import journal
 from coalmine.journals.about import About
 from coalmine.manifest import Trigger, dump_manifest, manifest_path
-from coalmine.operations import doctor
+from coalmine.operations import doctor, rollback
 from coalmine.operations.deliver import deliver, resume
+from coalmine.operations.going_back import intended
 from coalmine.operations.local_environment import LocalEnvironment
 from coalmine.operations.platform import up
 from coalmine.operations.retrain import retrain
@@ -27,15 +28,16 @@ from coalmine.operations.signatures import require_signed
 from coalmine.operations.steer import steer
 from coalmine.operations.workspace import Workspace
 from coalmine.registry.commits import Change, Tag, publish
-from coalmine.rollout.ports import Ask
+from coalmine.rollout.ports import Ask, SlotHealth, TrafficSplit
 from coalmine.rollout_spec import GateSpec
 from coalmine.scaffold.repository import init
-from coalmine.slots import Slot, SlotRelease, Slots, dump_slots, slots_path
+from coalmine.slots import Slot, SlotRelease, Slots, dump_slots, parse_slots, slots_path
 from coalmine.spec import ModelSpec
 from coalmine.wiring import Adapters
 from tests.journals.fake_rollouts import make_manifest
 from tests.keys import Key, make_key
 from tests.operations.conftest import as_kim
+from tests.operations.place import Place
 
 MODEL = "credit-risk"
 DANA = Trigger(kind="person", who="Dana <dana@example.com>", proof="claimed")
@@ -301,7 +303,6 @@ def test_up_starts_nothing_that_is_not_signed(shop: Shop) -> None:
 STEPS: dict[str, Callable[[Shop], object]] = {
     "retrain": lambda shop: retrain(shop.workspace, MODEL, DANA, told),
     "deliver": lambda shop: deliver(shop.workspace, MODEL, "local", DANA, told),
-    "rollback": lambda shop: roll_back(shop.workspace, MODEL, "local", DANA, told),
     "promote": lambda shop: steer(shop.workspace, MODEL, "local", Ask.PROMOTE, DANA, told),
     "runner": lambda shop: serve(shop.workspace, "local", DANA, told),
 }
@@ -373,6 +374,28 @@ def test_users_of_a_candidate_whose_key_was_revoked_meanwhile_go_back_to_stable(
         resume(workspace, Unstarted(workspace, "local"), MODEL, DANA, told)
     (asked,) = journal.FileJournal(folder).take_requests()
     assert (asked.ask, asked.who) == (Ask.ABORT, "the check of signatures")
+
+
+def test_users_go_back_without_a_key_and_the_record_waits_for_one(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.release("1.1.0")
+    shop.put("1.1.0", "1.0.0")
+    path = shop.top / slots_path("local", MODEL)
+    place = Place(parse_slots(path.read_text(), str(path)), health=SlotHealth.READY)
+    monkeypatch.setattr(rollback, "open_environment", lambda *_: place)
+    shop.sign_as(None)
+    head = shop.git("rev-parse", "HEAD")
+    with pytest.raises(
+        RepositoryUnready, match=r"users are on 1\.0\.0, but the record waits.*Git does not sign"
+    ):
+        roll_back(shop.workspace, MODEL, "local", DANA, told)
+    assert place.moved == [TrafficSplit.all_to(Slot.GREEN)]
+    assert shop.git("rev-parse", "HEAD") == head
+    shop.sign_as("dana")
+    roll_back(shop.workspace, MODEL, "local", DANA, told)
+    assert shop.git("log", "-1", "--format=%s") == f"Roll {MODEL} back to 1.0.0 in local"
+    assert intended(shop.top, "local", MODEL) is None
 
 
 def test_a_rollout_is_paused_and_aborted_without_a_key(shop: Shop) -> None:
