@@ -331,28 +331,6 @@ def test_who_cannot_sign_is_told_before_anything_is_done(
     assert shop.git("rev-parse", "HEAD") == head
 
 
-def test_users_go_back_without_a_key_and_the_record_waits_for_one(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shop.release("1.1.0")
-    shop.put("1.1.0", "1.0.0")
-    path = shop.top / slots_path("local", MODEL)
-    place = Place(parse_slots(path.read_text(), str(path)), health=SlotHealth.READY)
-    monkeypatch.setattr(rollback, "open_environment", lambda *_: place)
-    shop.sign_as(None)
-    head = shop.git("rev-parse", "HEAD")
-    with pytest.raises(
-        RepositoryUnready, match=r"users are on 1\.0\.0, but the record waits.*Git does not sign"
-    ):
-        roll_back(shop.workspace, MODEL, "local", DANA, told)
-    assert place.moved == [TrafficSplit.all_to(Slot.GREEN)]
-    assert shop.git("rev-parse", "HEAD") == head
-    shop.sign_as("dana")
-    roll_back(shop.workspace, MODEL, "local", DANA, told)
-    assert shop.git("log", "-1", "--format=%s") == f"Roll {MODEL} back to 1.0.0 in local"
-    assert intended(shop.top, "local", MODEL) is None
-
-
 class Driven(Exception):
     pass
 
@@ -396,6 +374,28 @@ def test_users_of_a_candidate_whose_key_was_revoked_meanwhile_go_back_to_stable(
         resume(workspace, Unstarted(workspace, "local"), MODEL, DANA, told)
     (asked,) = journal.FileJournal(folder).take_requests()
     assert (asked.ask, asked.who) == (Ask.ABORT, "the check of signatures")
+
+
+def test_users_go_back_without_a_key_and_the_record_waits_for_one(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.release("1.1.0")
+    shop.put("1.1.0", "1.0.0")
+    path = shop.top / slots_path("local", MODEL)
+    place = Place(parse_slots(path.read_text(), str(path)), health=SlotHealth.READY)
+    monkeypatch.setattr(rollback, "open_environment", lambda *_: place)
+    shop.sign_as(None)
+    head = shop.git("rev-parse", "HEAD")
+    with pytest.raises(
+        RepositoryUnready, match=r"users are on 1\.0\.0, but the record waits.*Git does not sign"
+    ):
+        roll_back(shop.workspace, MODEL, "local", DANA, told)
+    assert place.moved == [TrafficSplit.all_to(Slot.GREEN)]
+    assert shop.git("rev-parse", "HEAD") == head
+    shop.sign_as("dana")
+    roll_back(shop.workspace, MODEL, "local", DANA, told)
+    assert shop.git("log", "-1", "--format=%s") == f"Roll {MODEL} back to 1.0.0 in local"
+    assert intended(shop.top, "local", MODEL) is None
 
 
 def test_a_rollout_is_paused_and_aborted_without_a_key(shop: Shop) -> None:
