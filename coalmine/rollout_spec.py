@@ -238,13 +238,12 @@ def gate_name(gate: GateSpec) -> str:
 Notice = Literal["started", "held", "advanced", "promoted", "rolled-back", "needs-you"]
 
 
-class NotifySpec(Spec):
-    """webhook: a URL, or $NAME, the variable in the runner's environment that holds it: most such
+class WebhookAddress(Spec):
+    """webhook: a URL, or $NAME, the variable in the environment of who tells that holds it: most such
     URLs are secrets, and stay out of Git."""
 
     webhook: str
     format: Literal["slack", "teams", "alertmanager", "json"] = "json"
-    on: tuple[Notice, ...] = get_args(Notice)
 
     @field_validator("webhook")
     @classmethod
@@ -252,6 +251,10 @@ class NotifySpec(Spec):
         if not re.fullmatch(r"https?://\S+|\$[A-Z_][A-Z0-9_]*", webhook):
             raise ValueError("give a URL, or $NAME for one from the environment")
         return webhook
+
+
+class NotifySpec(WebhookAddress):
+    on: tuple[Notice, ...] = get_args(Notice)
 
 
 # --- the rollout -----------------------------------------------------------------------

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, model_validator
 
 from coalmine.admission_spec import Admission
 from coalmine.errors import InputError, NotFound
+from coalmine.rollout_spec import WebhookAddress
 from coalmine.spec import Name, load_spec
 from coalmine.strict import Spec
 
@@ -162,10 +163,28 @@ class RetentionSettings(Spec):
     lost_listings: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{32}\.dir$")], ...] = ()
 
 
+News = Literal["appeared", "ended"]
+
+
+class WatchNotifySpec(WebhookAddress):
+    """on: what is told of a finding of `coalmine watch`."""
+
+    on: tuple[News, ...] = get_args(News)
+
+
+class WatchSettings(Spec):
+    """What `coalmine watch` goes by. notify: who is told of what it finds. not_delivered_after_s: for so long
+    a release may wait to be delivered to an environment that has its model."""
+
+    notify: tuple[WatchNotifySpec, ...] = ()
+    not_delivered_after_s: float = Field(86_400.0, gt=0)
+
+
 class Settings(Spec):
     schema_version: Literal[1] = 1
     git: GitSettings = GitSettings()
     retention: RetentionSettings = RetentionSettings()
+    watch: WatchSettings = WatchSettings()
     environments: dict[Name, Environment]
 
     @model_validator(mode="after")

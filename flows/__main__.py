@@ -17,10 +17,11 @@ from flows.retrain import retrain
 from flows.retrain_and_deliver import retrain_and_deliver
 from flows.retrain_due import retrain_due
 from flows.rollback import rollback
+from flows.watch import watch
 
 FLOWS: dict[str, Any] = {
     flow.name: flow
-    for flow in (retrain, deliver, retrain_and_deliver, retrain_due, deliver_eligible, rollback)
+    for flow in (retrain, deliver, retrain_and_deliver, retrain_due, deliver_eligible, rollback, watch)
 }
 
 

@@ -18,8 +18,9 @@ from coalmine.operations.due import DueModels
 from coalmine.operations.eligible import EligibleReleases
 from coalmine.operations.record import Recorded
 from coalmine.operations.rollback import RolledBack
+from coalmine.operations.watch import Looked
 
-Result = Recorded | Delivered | RolledBack | DueModels | EligibleReleases
+Result = Recorded | Delivered | RolledBack | DueModels | EligibleReleases | Looked
 
 
 def conclude(act: Callable[[], Result]) -> State[Any]:
@@ -53,6 +54,8 @@ def _state(result: Result) -> State[Any]:
             )
             return Completed(name="RolledBack", message=message)
         case DueModels():
+            return _of_due(result)
+        case Looked():
             return _of_look(result)
         case EligibleReleases():
             return _of_releases(result)
@@ -68,7 +71,14 @@ def _of_retraining(recorded: Recorded) -> State[Any]:
     return Completed(name=name, message=" ".join(recorded.reasons))
 
 
-def _of_look(found: DueModels) -> State[Any]:
+def _of_look(looked: Looked) -> State[Any]:
+    if looked.matches:
+        return Completed(name="AsGitSays", message=f"{looked.environment} is as Git says.")
+    found = "; ".join(str(each.finding) for each in looked.findings)
+    return Completed(name="NotAsGitSays", message=f"{looked.environment} is not as Git says: {found}")
+
+
+def _of_due(found: DueModels) -> State[Any]:
     due = [each.model for each in found.models if each.causes]
     if not due:
         return Completed(name="NothingDue", message="No model is due.")

@@ -38,7 +38,7 @@ def profile(case: Case, release: Path) -> dict[str, float]:
     bodies = [body.encode() for body in cases.requests(case, {})[:_REQUESTS]]
     predictor = load_release(release)
     protocol = Protocol(predictor.manifest)
-    telemetry = Telemetry({"model_name": case.name}, Task.BINARY, 0.0, lambda: 0)
+    telemetry = Telemetry({"model_name": case.name}, predictor.manifest.digest, Task.BINARY, 0.0, lambda: 0)
 
     messages = [parse_json(body) for body in bodies]
     asked = [protocol.read(message) for message in messages]

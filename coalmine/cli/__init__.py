@@ -1,7 +1,7 @@
 """The command line: the verbs that a person would guess. No logic, only words in and words out.
 
-Exit codes: 0 done (a kept champion too); 1 rolled back or aborted; 2 mend the input; 3 mend this
-machine; 4 run again later; 5 somebody else is at it; 6 the record does not hold.
+Exit codes: 0 done (a kept champion too); 1 rolled back or aborted, or not as Git says; 2 mend the input;
+3 mend this machine; 4 run again later; 5 somebody else is at it; 6 the record does not hold.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import typer
 
-from coalmine.cli import auditing, looking, releases, repository, retention, rollouts, services
+from coalmine.cli import auditing, looking, releases, repository, retention, rollouts, services, watching
 from coalmine.cli.words import ROLLED_BACK
 from coalmine.errors import CoalmineError
 
@@ -55,6 +55,7 @@ for command in (
     rollouts.approve,
     rollouts.runner,
     looking.status,
+    watching.watch,
     auditing.audit,
     looking.report,
     looking.replay,

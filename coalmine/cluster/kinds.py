@@ -42,6 +42,7 @@ EVENT = Kind("", "v1", "Event", "events")
 POD = Kind("", "v1", "Pod", "pods")
 SERVICE = Kind("", "v1", "Service", "services")
 DEPLOYMENT = Kind("apps", "v1", "Deployment", "deployments")
+AUTOSCALER = Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 REPLICA_SET = Kind("apps", "v1", "ReplicaSet", "replicasets")
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 

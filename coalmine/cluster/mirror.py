@@ -26,6 +26,7 @@ WATCHED_FOR_S = 10.0  # then it is asked for anew, so that one that hangs is not
 REOPENED_WITHIN_S = 2.0
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
+NAME_LABEL = "app.kubernetes.io/name"  # of all that belongs to a model; most lists are of one model's
 ENDS_WITHIN_S = 1.0  # else with the process
 
 
@@ -56,6 +57,7 @@ class Mirror:
         self._lock = threading.Lock()
         # As bytes: each reader gets an object of its own, sooner than by a copy.
         self._objects: dict[str, bytes] = {}
+        self._marked: dict[str, str] = {}  # the label of each, so that a list parses only what it gives
         self._doubts: dict[str, _Doubt] = {}
         self._known_until_s = 0.0
         self._stopping = threading.Event()
@@ -88,7 +90,12 @@ class Mirror:
         with self._lock:
             if not self._is_known() or not all(self._is_caught_up(name) for name in tuple(self._doubts)):
                 return UNKNOWN
-            found = [orjson.loads(each) for each in self._objects.values()]
+            marked = labels.get(NAME_LABEL)
+            found = [
+                orjson.loads(content)
+                for name, content in self._objects.items()
+                if marked is None or self._marked.get(name) == marked
+            ]
         wanted = labels.items()
         return [each for each in found if wanted <= (each["metadata"].get("labels") or {}).items()]
 
@@ -150,8 +157,9 @@ class Mirror:
         items, version = self._cluster.snapshot(self._kind)
         names = {"apiVersion": self._kind.api_version, "kind": self._kind.kind}  # a list leaves them out
         objects = {each["metadata"]["name"]: orjson.dumps({**names, **each}) for each in items}
+        marked = {each["metadata"]["name"]: _mark(each) for each in items}
         with self._lock:
-            self._objects = objects
+            self._objects, self._marked = objects, marked
             self._known_until_s = time.monotonic() + REOPENED_WITHIN_S
         return version
 
@@ -175,8 +183,15 @@ class Mirror:
             match change["type"]:
                 case "ADDED" | "MODIFIED":
                     self._objects[name] = orjson.dumps(change["object"])
+                    self._marked[name] = _mark(change["object"])
                 case "DELETED":
                     self._objects.pop(name, None)
+                    self._marked.pop(name, None)
+
+
+def _mark(body: Json) -> str:
+    mark: str = (body["metadata"].get("labels") or {}).get(NAME_LABEL, "")
+    return mark
 
 
 def _number(body: Json) -> int:

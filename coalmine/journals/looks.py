@@ -1,7 +1,10 @@
-"""Where what was seen of a model between two looks is kept: one value, replaced whole.
+"""Where what was seen between two looks is kept: one value, replaced whole.
 
-On this machine a file, `.coalmine/triggers/<environment>/<model>.json`; of an environment of a cluster the
-ConfigMap `<model>-triggers`, since a look there may be a pod that is gone with its run.
+    of                      this machine                                        a cluster's ConfigMap
+    a model (triggers)      `.coalmine/triggers/<environment>/<model>.json`     `<model>-triggers`
+    an environment (watch)  `.coalmine/watch/<environment>.json`                `coalmine-watch`
+
+On a cluster a ConfigMap, since a look there may be a pod that is gone with its run.
 """
 
 from __future__ import annotations
@@ -38,10 +41,18 @@ class Looks(Protocol):
 
 
 class FileLooks:
-    """For one who has the model's lock: a look reads and writes alone."""
+    """For one who has a lock of it: a look reads and writes alone."""
 
-    def __init__(self, top: Path, environment: str, model: str) -> None:
-        self._path = top / STATE / "triggers" / environment / f"{model}.json"
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @classmethod
+    def at_model(cls, top: Path, environment: str, model: str) -> FileLooks:
+        return cls(top / STATE / "triggers" / environment / f"{model}.json")
+
+    @classmethod
+    def at_environment(cls, top: Path, environment: str) -> FileLooks:
+        return cls(top / STATE / "watch" / f"{environment}.json")
 
     def read(self) -> Any:
         try:
@@ -54,11 +65,21 @@ class FileLooks:
 
 
 class ClusterLooks:
-    def __init__(self, cluster: Cluster, model: str) -> None:
+    def __init__(self, cluster: Cluster, name: str, component: str, of: str) -> None:
+        """of: whose looks they are, for people and as a label."""
         self._cluster = cluster
-        self._model = model
-        self._name = f"{model}-triggers"
+        self._name = name
+        self._component = component
+        self._of = of
         self._version = ""
+
+    @classmethod
+    def at_model(cls, cluster: Cluster, model: str) -> ClusterLooks:
+        return cls(cluster, f"{model}-triggers", "triggers", model)
+
+    @classmethod
+    def at_environment(cls, cluster: Cluster, environment: str) -> ClusterLooks:
+        return cls(cluster, "coalmine-watch", "watch", environment)
 
     def read(self) -> Any:
         body = self._cluster.get(CONFIG_MAP, self._name)
@@ -70,18 +91,18 @@ class ClusterLooks:
     def write(self, content: object) -> None:
         write = self._cluster.replace if self._version else self._cluster.create
         try:
-            write(CONFIG_MAP, self._body(content))
+            self._version = write(CONFIG_MAP, self._body(content))["metadata"]["resourceVersion"]
         except Stale as error:
             raise AlreadyRunning(
-                f"Another look at {self._model} wrote ConfigMap {self._name} in {self._cluster.namespace} "
+                f"Another look at {self._of} wrote ConfigMap {self._name} in {self._cluster.namespace} "
                 "meanwhile: that one counts"
             ) from error
 
     def _body(self, content: object) -> Json:
         labels = {
             "app.kubernetes.io/part-of": "coalmine",
-            "app.kubernetes.io/component": "triggers",
-            "app.kubernetes.io/name": self._model,
+            "app.kubernetes.io/component": self._component,
+            "app.kubernetes.io/name": self._of,
         }
         version = {"resourceVersion": self._version} if self._version else {}
         return {
@@ -98,5 +119,5 @@ def _parsed(text: str, where: str) -> Any:
     except ValueError as error:
         raise IntegrityError(
             f"{where} is written by coalmine at each look, and cannot be read: {error}. Take it away, and "
-            "what was seen of the release begins anew"
+            "what was seen begins anew"
         ) from error

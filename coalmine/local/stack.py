@@ -78,6 +78,12 @@ class LocalStack:
     def is_up(self) -> bool:
         return self._files.supervisor_pid() is not None
 
+    @property
+    def owner(self) -> str:
+        """The environment whose processes these are."""
+        file = self.folder / "environment.json"
+        return file.read_text().strip().strip('"') if file.exists() else self._environment
+
     def up(self) -> None:
         """Start what is not running, and return when users can be served. Idempotent.
 
@@ -116,6 +122,14 @@ class LocalStack:
         statuses = self._files.statuses()
         return statuses if self.is_up else [status for status in statuses if status.is_alive]
 
+    def desired(self, name: str) -> Desired | None:
+        """What should run as `name`.
+
+        Raises:
+            IntegrityError: the file was edited by hand and cannot be read.
+        """
+        return self._files.desired(name)
+
     def run(self, spec: ProcessSpec, ready_within_s: float = 60.0) -> ProcessStatus:
         """Run `spec` beside the rest, and return when it is ready. Unchanged and running, it is left alone.
 
@@ -149,8 +163,7 @@ class LocalStack:
 
     def _take_over_from_other_environment(self) -> None:
         """The processes of two environments have the same names: one environment at a time."""
-        owner = self.folder / "environment.json"
-        if owner.exists() and (other := owner.read_text().strip().strip('"')) != self._environment:
+        if (other := self.owner) != self._environment:
             if self.is_up:
                 raise MachineUnready(
                     f"The local stack of this repository serves the environment `{other}`. "
@@ -159,7 +172,7 @@ class LocalStack:
             self._end_left_behind()
             self._files.clear()
             shutil.rmtree(self.config_folder, ignore_errors=True)
-        replace_json(owner, self._environment)
+        replace_json(self.folder / "environment.json", self._environment)
 
     def require_free_address(self) -> None:
         """

@@ -9,6 +9,8 @@ openapi.yaml). JSON: flat, for programs of one's own.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import assert_never
@@ -45,9 +47,9 @@ def payload(form: Format, notice: Notice, host: str) -> object:
     """What is posted, ready for JSON. host: the machine that runs the rollout and has its page."""
     match form:
         case Format.SLACK:
-            return _slack(notice, host)
+            return slack(_card(notice, host))
         case Format.TEAMS:
-            return _teams(notice, host)
+            return teams(_card(notice, host))
         case Format.ALERTMANAGER:
             return _alertmanager(notice, host)
         case Format.JSON:
@@ -56,19 +58,31 @@ def payload(form: Format, notice: Notice, host: str) -> object:
             assert_never(other)
 
 
-# --- Slack -----------------------------------------------------------------------------
+# --- Slack and Microsoft Teams ---------------------------------------------------------
 
 
-def _slack(notice: Notice, host: str) -> dict[str, object]:
-    steps = "\n".join(f"`{step.command}`  {_for_slack(step.effect)}" for step in notice.steps)
-    context = _for_slack(f"{_users(notice)} · {_moment(notice.at_s)} · page: {notice.page} on {host}")
+@dataclass(frozen=True)
+class Card:
+    """What people are shown. colour: of Teams' own names. steps: what to type, and what it does. context: in
+    a line below. facts: the same for Teams, by name."""
+
+    title: str
+    sentence: str
+    colour: str
+    steps: Sequence[tuple[str, str]]
+    context: str
+    facts: Mapping[str, str]
+
+
+def slack(card: Card) -> dict[str, object]:
+    steps = "\n".join(f"`{command}`  {_for_slack(effect)}" for command, effect in card.steps)
     return {
-        "text": _for_slack(f"{notice.title}. {_sentence(notice)}"),  # what a telephone shows
+        "text": _for_slack(f"{card.title}. {_cut(card.sentence)}"),  # what a telephone shows
         "blocks": [
-            {"type": "header", "text": {"type": "plain_text", "text": notice.title[:_LONGEST_TITLE]}},
-            _section(_for_slack(_sentence(notice))),
-            _section(steps),
-            {"type": "context", "elements": [{"type": "mrkdwn", "text": context}]},
+            {"type": "header", "text": {"type": "plain_text", "text": card.title[:_LONGEST_TITLE]}},
+            _section(_for_slack(_cut(card.sentence))),
+            *([_section(steps)] if steps else []),
+            {"type": "context", "elements": [{"type": "mrkdwn", "text": _for_slack(card.context)}]},
         ],
     }
 
@@ -82,19 +96,9 @@ def _for_slack(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-# --- Microsoft Teams -------------------------------------------------------------------
-
-
-def _teams(notice: Notice, host: str) -> dict[str, object]:
-    colour = {"info": "good" if notice.told is Told.PROMOTED else "default", "warning": "warning"}
-    facts = {
-        "Users": _users(notice),
-        "When": _moment(notice.at_s),
-        "Rollout": notice.about.id,
-        "Page": f"{notice.page} on {host}",
-        **{step.command: step.effect for step in notice.steps},
-    }
-    card = {
+def teams(card: Card) -> dict[str, object]:
+    facts = {**card.facts, **dict(card.steps)}
+    adaptive = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
         "version": "1.4",
@@ -102,13 +106,13 @@ def _teams(notice: Notice, host: str) -> dict[str, object]:
         "body": [
             {
                 "type": "TextBlock",
-                "text": _for_teams(notice.title),
+                "text": _for_teams(card.title),
                 "size": "large",
                 "weight": "bolder",
-                "color": "good" if notice.over else colour.get(_SEVERITIES[notice.told], "attention"),
+                "color": card.colour,
                 "wrap": True,
             },
-            {"type": "TextBlock", "text": _for_teams(_sentence(notice)), "wrap": True},
+            {"type": "TextBlock", "text": _for_teams(_cut(card.sentence)), "wrap": True},
             {
                 "type": "FactSet",
                 "facts": [
@@ -118,13 +122,31 @@ def _teams(notice: Notice, host: str) -> dict[str, object]:
         ],
     }
     content_type = "application/vnd.microsoft.card.adaptive"
-    attachment = {"contentType": content_type, "contentUrl": None, "content": card}
+    attachment = {"contentType": content_type, "contentUrl": None, "content": adaptive}
     return {"type": "message", "attachments": [attachment]}
 
 
 def _for_teams(text: str) -> str:
     """Text as text: cards read Markdown, and a release's words might hold a link."""
     return re.sub(r"([\\`*_\[\]<>#~])", r"\\\1", text)
+
+
+def _card(notice: Notice, host: str) -> Card:
+    colour = {"info": "good" if notice.told is Told.PROMOTED else "default", "warning": "warning"}
+    page = f"{notice.page} on {host}"
+    return Card(
+        title=notice.title,
+        sentence=notice.sentence,
+        colour="good" if notice.over else colour.get(_SEVERITIES[notice.told], "attention"),
+        steps=[(step.command, step.effect) for step in notice.steps],
+        context=f"{_users(notice)} · {moment(notice.at_s)} · page: {page}",
+        facts={
+            "Users": _users(notice),
+            "When": moment(notice.at_s),
+            "Rollout": notice.about.id,
+            "Page": page,
+        },
+    )
 
 
 # --- Alertmanager ----------------------------------------------------------------------
@@ -135,7 +157,7 @@ def _alertmanager(notice: Notice, host: str) -> list[dict[str, object]]:
     if notice.over:
         return [_alert(notice, host, notice.told, ends_at_s=notice.at_s)]
     lasts_s = _NEWS_FOR_S if _SEVERITIES[notice.told] == "info" else _WAITS_FOR_S
-    started_at = {"startsAt": _iso(notice.at_s)}
+    started_at = {"startsAt": iso(notice.at_s)}
     own = _alert(notice, host, notice.told, ends_at_s=notice.at_s + lasts_s) | started_at
     untrue = () if notice.told in _WAITING else _WAITING
     return [own, *(_alert(notice, host, told, ends_at_s=notice.at_s) for told in untrue)]
@@ -158,11 +180,11 @@ def _alert(notice: Notice, host: str, told: Told, ends_at_s: float) -> dict[str,
         },
         "annotations": {
             "summary": notice.title,
-            "description": f"{_sentence(notice)} {_users(notice)}.",
+            "description": f"{_cut(notice.sentence)} {_users(notice)}.",
             "commands": commands,
             "page": f"{notice.page} on {host}",
         },
-        "endsAt": _iso(ends_at_s),
+        "endsAt": iso(ends_at_s),
     }
 
 
@@ -181,7 +203,7 @@ def _json(notice: Notice, host: str) -> dict[str, object]:
         "stable": about.stable,
         "rollout": about.id,
         "sequence": notice.sequence,
-        "at": _iso(notice.at_s),
+        "at": iso(notice.at_s),
         "weight_percent": notice.weight_percent,
         "title": notice.title,
         "sentence": notice.sentence,
@@ -194,8 +216,7 @@ def _json(notice: Notice, host: str) -> dict[str, object]:
 # --- words -----------------------------------------------------------------------------
 
 
-def _sentence(notice: Notice) -> str:
-    said = notice.sentence
+def _cut(said: str) -> str:
     return said if len(said) <= _LONGEST_SENTENCE else said[: _LONGEST_SENTENCE - 1] + "…"
 
 
@@ -203,9 +224,9 @@ def _users(notice: Notice) -> str:
     return f"{notice.weight_percent} % of the users on {notice.about.candidate}"
 
 
-def _moment(at_s: float) -> str:
+def moment(at_s: float) -> str:
     return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _iso(at_s: float) -> str:
+def iso(at_s: float) -> str:
     return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

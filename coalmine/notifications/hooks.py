@@ -1,4 +1,5 @@
-"""Who is told of what, as model.yaml's `rollout.notify` says, and where the addresses come from."""
+"""Who is told of what, as model.yaml's `rollout.notify` and coalmine.yaml's `watch.notify` say, and where the
+addresses come from."""
 
 from __future__ import annotations
 
@@ -10,21 +11,22 @@ from urllib.parse import urlsplit
 
 from coalmine.errors import InputError
 from coalmine.notifications.formats import Format
-from coalmine.notifications.notices import Told
 from coalmine.rollout_spec import NotifySpec
+from coalmine.settings import WatchNotifySpec
 
 
 @dataclass(frozen=True)
 class Hook:
-    """webhook: a URL, or $NAME for the environment variable that holds one: a secret stays out of Git."""
+    """webhook: a URL, or $NAME for the environment variable that holds one: a secret stays out of Git.
+    on: of which news it is told, by their names."""
 
     webhook: str
     format: Format
-    on: frozenset[Told]
+    on: frozenset[str]
 
     @classmethod
-    def of(cls, spec: NotifySpec) -> Hook:
-        return cls(spec.webhook, Format(spec.format), frozenset(map(Told, spec.on)))
+    def of(cls, spec: NotifySpec | WatchNotifySpec) -> Hook:
+        return cls(spec.webhook, Format(spec.format), frozenset(spec.on))
 
     @property
     def id(self) -> str:
@@ -48,5 +50,5 @@ class Hook:
         url = variables.get(name, "")
         if not url.startswith(("http://", "https://")):
             what = "holds no URL" if url else "is not set"
-            raise InputError(f"the environment variable {name} {what} where the rollout runs")
+            raise InputError(f"the environment variable {name} {what} where this runs")
         return url

@@ -10,13 +10,11 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import httpx
 
 from coalmine.audit.report import PAGE
 from coalmine.errors import CoalmineError, InputError, Unavailable
@@ -26,12 +24,11 @@ from coalmine.journals.rollouts import Rollouts
 from coalmine.notifications.formats import payload
 from coalmine.notifications.hooks import Hook
 from coalmine.notifications.notices import Notice, due
+from coalmine.notifications.posting import NotDelivered, Post, post_json, post_to
 from coalmine.notifications.sent import Outcome, SentNotices
 from coalmine.rollout.ports import Journal, Request
 from coalmine.rollout_spec import NotifySpec
 
-TIMEOUT_S = 3.0  # for each phase of a request: to connect, to send, to be answered
-RETRY_AFTER_S = 1.0
 ASK_AGAIN_S = 5.0  # a cluster that could not say what was sent already
 CLOSES_WITHIN_S = 10.0  # a notice to an address that never answers, and its retry, take 7
 
@@ -59,13 +56,10 @@ class Audience:
 
 
 class Notifier:
-    """Tells whoever is to be told, for any number of rollouts of one process.
+    """Tells whoever is to be told, for any number of rollouts of one process."""
 
-    post: sends a body to a URL; raises NotDelivered.
-    """
-
-    def __init__(self, post: Callable[[str, object], None] | None = None) -> None:
-        self._post = post or post_json
+    def __init__(self, post: Post = post_json) -> None:
+        self._post = post
         self._postmen: dict[Hook, _Postman] = {}
         self._lock = threading.Lock()
 
@@ -116,31 +110,6 @@ class NotifyingJournal:
         return self._journal.take_requests()
 
 
-class NotDelivered(Exception):
-    """Why, in words; `worth_a_retry` where it may be better in a moment."""
-
-    def __init__(self, why: str, *, worth_a_retry: bool) -> None:
-        super().__init__(why)
-        self.worth_a_retry = worth_a_retry
-
-
-def post_json(url: str, body: object) -> None:
-    """
-    Raises:
-        NotDelivered: no answer, or one that says no. Its words hold no part of the URL, which may be secret.
-    """
-    try:
-        # The answer's body is not read: one that trickles would hold us up.
-        with httpx.stream("POST", url, json=body, timeout=TIMEOUT_S) as answer:
-            status = answer.status_code
-    except httpx.HTTPError as error:
-        raise NotDelivered(type(error).__name__, worth_a_retry=True) from error
-    except (httpx.InvalidURL, ValueError) as error:
-        raise NotDelivered("the address is no URL", worth_a_retry=False) from error
-    if not 200 <= status < 300:
-        raise NotDelivered(f"it answers {status}", worth_a_retry=status == 429 or status >= 500)
-
-
 @dataclass(frozen=True)
 class _Look:
     """When to look at a rollout next."""
@@ -152,7 +121,7 @@ class _Look:
 class _Postman(threading.Thread):
     """All that goes to one hook, rollout by rollout, in the order of its events."""
 
-    def __init__(self, hook: Hook, post: Callable[[str, object], None]) -> None:
+    def __init__(self, hook: Hook, post: Post) -> None:
         super().__init__(name=f"notifications {hook.id}", daemon=True)
         self.hook = hook
         self._post = post
@@ -211,19 +180,9 @@ class _Postman(threading.Thread):
 
     def _send(self, notice: Notice, sent: SentNotices) -> None:
         try:
-            self._post_with_retry(payload(self.hook.format, notice, socket.gethostname()))
+            post_to(self.hook, payload(self.hook.format, notice, socket.gethostname()), self._post)
         except (NotDelivered, InputError) as error:
             _log.warning("%s: `%s` was not delivered: %s", self.hook.name, notice.told, error)
             sent.end(notice, Outcome.FAILED, str(error))
         else:
             sent.end(notice, Outcome.SENT)
-
-    def _post_with_retry(self, body: object) -> None:
-        url = self.hook.url()
-        try:
-            self._post(url, body)
-        except NotDelivered as error:
-            if not error.worth_a_retry:
-                raise
-            time.sleep(RETRY_AFTER_S)
-            self._post(url, body)

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
+from pathlib import Path
 
-from coalmine.cluster.client import Cluster
+from coalmine.cluster.client import Cluster, Json
 from coalmine.cluster.watched import WatchedCluster
-from coalmine.errors import CoalmineError, InputError, NotFound
+from coalmine.drift.facts import FluxFacts, RunningModels
+from coalmine.drift.findings import Aspect
+from coalmine.errors import CoalmineError, InputError, NotFound, TelemetryUnavailable
 from coalmine.journals.cluster_rollouts import ClusterRollouts
 from coalmine.journals.looks import ClusterLooks, Looks
 from coalmine.journals.rollouts import Rollouts
 from coalmine.manifest import manifest_path
 from coalmine.operations.champion import Release
+from coalmine.operations.cluster_running import Seen, autoscaled, by_model, running
 from coalmine.operations.serving_environment import ServingEnvironment, slot_release
+from coalmine.reconcilers.flux import FluxReconciler, Pushed
+from coalmine.reconcilers.kustomize import K8S, build
 from coalmine.registry.images import image_for
+from coalmine.registry.upstream import Upstream
 from coalmine.rollout.evidence import Answers
 from coalmine.rollout_spec import GateSpec
 from coalmine.settings import KubernetesSettings
-from coalmine.slots import Slot, SlotPod, SlotRelease, slots_path
+from coalmine.slots import Slot, SlotPod, SlotRelease, Slots, slots_path
 from coalmine.spec import ModelSpec, load_model_spec
-from coalmine.wiring import TECHNOLOGIES, Adapters, cluster_adapters, cluster_answers
+from coalmine.telemetry.served import query, served_by_pod
+from coalmine.wiring import TECHNOLOGIES, Adapters, cluster_adapters, cluster_answers, find_series
 
 IMAGE = "model-server"  # in k8s/base: what `images` of a kustomization.yaml replaces
 
@@ -55,6 +64,8 @@ class ClusterEnvironment(ServingEnvironment):
         finally:
             watched.stop()
 
+    _built_of: tuple[str, Sequence[Json]] | None = None
+
     @property
     def _kubernetes(self) -> KubernetesSettings:
         assert self.settings.kubernetes is not None
@@ -85,7 +96,53 @@ class ClusterEnvironment(ServingEnvironment):
         return cluster_answers(self.settings, spec.name, self._kubernetes.namespace, slot)
 
     def looks(self, model: str) -> Looks:
-        return ClusterLooks(self.cluster, model)
+        return ClusterLooks.at_model(self.cluster, model)
+
+    def watch_looks(self) -> Looks:
+        return ClusterLooks.at_environment(self.cluster, self.name)
+
+    def running(self, models: Sequence[tuple[ModelSpec, Slots]]) -> RunningModels:
+        unread: dict[Aspect, str] = {}
+        scaled: frozenset[str] = frozenset()
+        wanted: Mapping[str, Sequence[Json]] | None = None
+        digests: Mapping[str, str] = {}
+        try:
+            wanted, scaled = by_model(self._built()), autoscaled(self.cluster)
+        except CoalmineError as error:
+            wanted, unread[Aspect.OBJECTS] = None, str(error)
+        with suppress(TelemetryUnavailable):  # then a pod is taken at the word of its template
+            digests = served_by_pod(find_series(self.settings)(query(self._kubernetes.namespace)))
+        seen = Seen(self.cluster, TECHNOLOGIES[self.settings.router], digests, wanted, scaled)
+        found = running(seen, [(spec, slots, self.adapters(spec)) for spec, slots in models])
+        return RunningModels(found.models, unread)
+
+    def _built(self) -> Sequence[Json]:
+        """The objects that Git has for the environment, built once for each state of k8s/.
+
+        Raises:
+            SpecError: k8s/ does not build.
+            MachineUnready: nothing here builds it.
+        """
+        repository, git = self._workspace.repository, self._workspace.settings.git
+        commit = Upstream(repository, git.remote, git.branch).newest()
+        tree = repository.git("rev-parse", f"{commit}:{K8S}")
+        if self._built_of is None or self._built_of[0] != tree:
+            with tempfile.TemporaryDirectory(prefix="coalmine-k8s-") as name:
+                repository.export(commit, [K8S], Path(name))
+                folder = K8S / "environments" / self.name
+                self._built_of = (tree, build(Path(name), folder, f"commit {commit[:12]}"))
+        return self._built_of[1]
+
+    def flux(self) -> FluxFacts | None:
+        flux = self._kubernetes.flux
+        if flux is None:
+            return None
+        repository, git = self._workspace.repository, self._workspace.settings.git
+        upstream = Upstream(repository, git.remote, git.branch)
+        reconciler = FluxReconciler(
+            self.cluster, "", flux, Pushed(git.branch, upstream.newest, repository.is_before)
+        )
+        return reconciler.trouble(K8S / "environments" / self.name)
 
     def servers(self, model: str) -> Mapping[str, str]:
         reconciler = self.adapters(load_model_spec(self._workspace.top, model)).reconciler

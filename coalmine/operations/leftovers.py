@@ -24,7 +24,7 @@ from coalmine.operations.champion import champion, newest
 from coalmine.operations.workspace import Workspace
 from coalmine.registry.faults import machine_fault
 from coalmine.registry.named_objects import digests_in
-from coalmine.registry.releases import folder_name
+from coalmine.registry.releases import release_folder
 from coalmine.registry.scratch import PREFIX, is_clone_of
 from coalmine.registry.upstream import Upstream
 from coalmine.settings import STATE
@@ -122,7 +122,9 @@ def _in_use(workspace: Workspace) -> str:
     texts = [path.read_text(encoding="utf-8", errors="replace") for path in told]
     for model in model_names(top):
         kept = (champion(repository, model), newest(repository, model))
-        texts += [folder_name(release.manifest.digest) for release in kept if release is not None]
+        texts += [
+            release_folder(Path(), release.manifest.digest).name for release in kept if release is not None
+        ]
     return "\n".join(texts)
 
 

@@ -59,7 +59,7 @@ def serve(
         serving.watching(),
         serving.rollouts.runner.held(trigger.who),
         served(metrics, metrics_port, metrics_host),
-        _asked_to_end() as ending,
+        asked_to_end() as ending,
     ):
         serving.up()
         service = _Service(workspace, serving, trigger, metrics, tell)
@@ -136,7 +136,7 @@ def _words(error: Exception) -> str:
 
 
 @contextmanager
-def _asked_to_end() -> Iterator[threading.Event]:
+def asked_to_end() -> Iterator[threading.Event]:
     """Set by SIGTERM and SIGINT while the block runs."""
     ending = threading.Event()
     numbers = (signal.SIGTERM, signal.SIGINT)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -152,8 +153,18 @@ class RolloutWatch:
         self._metrics.in_phase(self._model, phase)
 
 
+class Scraped(Protocol):
+    """Numbers of a service, and whether it is well."""
+
+    @property
+    def registry(self) -> CollectorRegistry: ...
+
+    @property
+    def is_well(self) -> bool: ...
+
+
 @contextmanager
-def served(metrics: RunnerMetrics, port: int | None, host: str = LOOPBACK) -> Iterator[None]:
+def served(metrics: Scraped, port: int | None, host: str = LOOPBACK) -> Iterator[None]:
     """`/metrics` and `/healthz` at `host` while the block runs; nothing where `port` is None.
 
     Raises:
@@ -168,7 +179,7 @@ def served(metrics: RunnerMetrics, port: int | None, host: str = LOOPBACK) -> It
         raise MachineUnready(
             f"{host}:{port} cannot be listened on ({error.strerror}). "
             f"End the program that holds it (`lsof -i :{port}` names it), or give another "
-            "--metrics-port or --metrics-host."
+            "--metrics-port or --metrics-host; of coalmine watch, another --metrics."
         ) from error
     thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
     thread.start()
@@ -179,7 +190,7 @@ def served(metrics: RunnerMetrics, port: int | None, host: str = LOOPBACK) -> It
         server.server_close()
 
 
-def _handler(metrics: RunnerMetrics) -> type[BaseHTTPRequestHandler]:
+def _handler(metrics: Scraped) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = 10.0  # a client that says nothing must not keep a thread
 
@@ -188,7 +199,7 @@ def _handler(metrics: RunnerMetrics) -> type[BaseHTTPRequestHandler]:
                 self._answer(200, CONTENT_TYPE_LATEST, generate_latest(metrics.registry))
             elif self.path == "/healthz":
                 well = metrics.is_well
-                said = b"ok\n" if well else b"it does not look for rollouts any more\n"
+                said = b"ok\n" if well else b"it does not look any more\n"
                 self._answer(200 if well else 503, "text/plain", said)
             else:
                 self._answer(404, "text/plain", b"/metrics and /healthz are here\n")

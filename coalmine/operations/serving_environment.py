@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from coalmine.checks.webhook import AskedAbout
+from coalmine.drift.facts import FluxFacts, RunningModels
 from coalmine.errors import NotFound
 from coalmine.journals.about import About
 from coalmine.journals.looks import Looks
@@ -90,6 +91,26 @@ class ServingEnvironment(ABC):
     @abstractmethod
     def looks(self, model: str) -> Looks:
         """Where what was seen of the model's stable release is kept."""
+
+    @abstractmethod
+    def watch_looks(self) -> Looks:
+        """Where what `coalmine watch` saw of the environment, and told, is kept."""
+
+    @abstractmethod
+    def running(self, models: Sequence[tuple[ModelSpec, Slots]]) -> RunningModels:
+        """What runs of each of `models` now; starts and changes nothing. What cannot be read says so in
+        `unread`, and is no error.
+
+        models: with what Git says of each, by which what runs is compared where it has a configuration.
+        """
+
+    def flux(self) -> FluxFacts | None:
+        """What keeps Flux from bringing what is pushed; None: nothing, or there is no Flux here.
+
+        Raises:
+            ReconcilerUnavailable: nobody can say.
+        """
+        return None
 
     @abstractmethod
     def servers(self, model: str) -> Mapping[str, str]:

@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import PurePath
 
 from coalmine.cluster.client import Cluster, ClusterRefuses, ClusterUnavailable, Json
 from coalmine.cluster.kinds import GIT_REPOSITORY, KUSTOMIZATION, Kind
-from coalmine.errors import ReconcilerUnavailable
+from coalmine.drift.facts import FluxFacts
+from coalmine.errors import ReconcilerUnavailable, Unsupported
 from coalmine.reconcilers import flux_state
 from coalmine.reconcilers.deployed import Deployed
 from coalmine.rollout.ports import SlotStatus
@@ -106,6 +108,22 @@ class FluxReconciler:
         """
         kustomization = self._kustomization()
         return kustomization, self._source(kustomization)
+
+    def trouble(self, folder: PurePath) -> FluxFacts | None:
+        """What keeps Flux from bringing `folder` of what was pushed, as it stands; asks Flux for nothing.
+
+        Raises:
+            ReconcilerUnavailable: the cluster does not say.
+        """
+        try:
+            kustomization, source = self.objects()
+        except ClusterUnavailable as error:
+            raise ReconcilerUnavailable(str(error)) from error
+        except (ReconcilerUnavailable, Unsupported, ClusterRefuses) as error:
+            return FluxFacts("stopped", str(error))
+        return flux_state.trouble(
+            kustomization, source, self._pushed.branch, folder, self._pushed.commit(), self._pushed.is_before
+        )
 
     def _hand_over(self, slots: Slots) -> None:
         deadline = _Deadline(self._within_s)

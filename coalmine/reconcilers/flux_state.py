@@ -8,10 +8,12 @@ have answered. All words here are for people: what is wrong, where, Flux's own w
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import PurePath
 
 from coalmine.cluster.client import Json
+from coalmine.drift.facts import FluxFacts
 from coalmine.errors import Unsupported
 
 REQUESTED_AT = "reconcile.fluxcd.io/requestedAt"
@@ -83,6 +85,31 @@ def unwell(kustomization: Json, source: Json, branch: str, folder: PurePath) -> 
     if is_applied(kustomization, revision):
         return None
     return kustomization_failure(kustomization, revision) or kustomization_waits(kustomization)
+
+
+def trouble(
+    kustomization: Json,
+    source: Json,
+    branch: str,
+    folder: PurePath,
+    commit: str,
+    is_before: Callable[[str, str], bool],
+) -> FluxFacts | None:
+    """The same by its sort, and whether what was fetched lags behind `commit`, which was pushed."""
+    if source["spec"].get("suspend") or kustomization["spec"].get("suspend"):
+        return FluxFacts("suspended", obstacle(kustomization, source, branch) or "")
+    why = unwell(kustomization, source, branch, folder)
+    revision = revision_of(source)
+    if obstacle(kustomization, source, branch) is not None:
+        return FluxFacts("elsewhere", why or "")
+    if source_failure(source) is not None or kustomization_failure(kustomization, revision) is not None:
+        return FluxFacts("stopped", why or "")
+    if not folder.is_relative_to(PurePath(_path(kustomization).lstrip("/"))):
+        return FluxFacts("elsewhere", why or "")
+    fetched = commit_of(revision)
+    if fetched != commit and (not fetched or is_before(fetched, commit)):
+        return FluxFacts("stale", behind(source, commit))
+    return None if why is None else FluxFacts("stale", why)
 
 
 def is_handled(thing: Json, asked: str) -> bool:

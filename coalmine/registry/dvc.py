@@ -303,9 +303,7 @@ class DvcProject:
         """
         with self._open() as repo:
             with self._reaching():
-                store = repo.cloud.get_remote_odb(command="pull")
-                if store.fs.protocol == "local" and not store.fs.exists(store.path):
-                    raise RemoteUnavailable(f"There is no DVC remote in {store.path}. Is it mounted?")
+                store = self._remote_store(repo)
 
             def pieces(digest: str) -> Iterator[bytes]:
                 try:
@@ -341,6 +339,31 @@ class DvcProject:
                 ObjectStore(repo.cache.local, self._reaching),
                 Path(repo.stage_cache.cache_dir),
             )
+
+    def absent(self, digests: Iterable[str]) -> set[str]:
+        """Those of DVC's `digests` that the remote does not have, whatever this machine has.
+
+        Raises:
+            RepositoryUnready: no remote is set up.
+            RemoteUnavailable: safe to repeat.
+        """
+        wanted = set(digests)
+        with self._open() as repo, self._reaching():
+            store = self._remote_store(repo)
+            absent = wanted.difference(store.oids_exist(sorted(wanted)))
+            if absent:
+                self._require_answer(repo)
+        return absent
+
+    def _remote_store(self, repo: Repo) -> Any:
+        """
+        Raises:
+            RemoteUnavailable: it is a folder that is not there.
+        """
+        store = repo.cloud.get_remote_odb(command="pull")
+        if store.fs.protocol == "local" and not store.fs.exists(store.path):
+            raise RemoteUnavailable(f"There is no DVC remote in {store.path}. Is it mounted?")
+        return store
 
     def _download(self, repo: Repo, objects: set[HashInfo]) -> None:
         """Into the cache, what is not there yet; the remote is asked for nothing else."""

@@ -38,7 +38,7 @@ def materialise(repository: Repository, dvc: DvcProject, model: str, commit: str
     path = manifest_path(model)
     text = repository.read(commit, path)
     manifest = parse_manifest(text.decode(), f"{path} at commit {commit[:12]}")
-    folder = into / folder_name(hashlib.sha256(text).hexdigest())
+    folder = release_folder(into, hashlib.sha256(text).hexdigest())
     if not folder.is_dir():
         try:
             into.mkdir(parents=True, exist_ok=True)
@@ -53,11 +53,6 @@ def materialise(repository: Repository, dvc: DvcProject, model: str, commit: str
             raise machine_fault(error, into) from error
     verify(manifest, folder / "files")
     return folder
-
-
-def folder_name(digest: str) -> str:
-    """Of the release whose manifest has that sha256."""
-    return digest[:_DIGEST_LENGTH]
 
 
 def read_released(dvc: DvcProject, file: ReleaseFile) -> bytes:
@@ -78,6 +73,33 @@ def read_released(dvc: DvcProject, file: ReleaseFile) -> bytes:
             f"changed the object {file.md5} in the DVC cache and remote; take it away and run again"
         )
     return content
+
+
+def release_folder(into: Path, digest: str) -> Path:
+    """Where `materialise` puts the release whose manifest has the sha256 `digest`."""
+    return into / digest[:_DIGEST_LENGTH]
+
+
+def verify_release(folder: Path, digest: str) -> None:
+    """What lies in `folder`, if anything does, is the release of `digest`.
+
+    Raises:
+        IntegrityError: names the first file that differs.
+        MachineUnready: it cannot be read.
+    """
+    place = folder / MANIFEST
+    if not folder.is_dir():
+        return
+    try:
+        text = place.read_bytes() if place.exists() else b""
+    except OSError as error:
+        raise machine_fault(error, place) from error
+    if hashlib.sha256(text).hexdigest() != digest:
+        raise IntegrityError(
+            f"{place} is not the manifest of the release {digest[:12]}, and a server started with it would "
+            f"serve another one. Find out who changed it; take {folder} away and run again"
+        )
+    verify(parse_manifest(text.decode(), str(place)), folder / "files")
 
 
 def _fetch(dvc: DvcProject, manifest: Manifest, files: Path) -> None:

@@ -8,6 +8,7 @@ the release's commit too, which is how GTO knows the version.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from typing import NamedTuple
 
 from coalmine.registry.repository import Repository
@@ -49,9 +50,20 @@ def parse_assignment(name: str) -> Assignment | None:
 
 def releases(repository: Repository, model: str) -> dict[str, str]:
     """Version to commit, oldest version first."""
-    found = ((_RELEASE.fullmatch(name), sha) for name, sha in repository.tags().items())
-    versions = {match["version"]: sha for match, sha in found if match and match["model"] == model}
-    return dict(sorted(versions.items(), key=lambda item: tuple(map(int, item[0].split(".")))))
+    return releases_by_model(repository).get(model, {})
+
+
+def releases_by_model(repository: Repository) -> dict[str, dict[str, str]]:
+    """Of every model, version to commit, oldest version first."""
+    by_model: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for name, sha in repository.tags().items():
+        if match := _RELEASE.fullmatch(name):
+            by_model[match["model"]][match["version"]] = sha
+    return {model: dict(sorted(found.items(), key=_in_order)) for model, found in by_model.items()}
+
+
+def _in_order(release: tuple[str, str]) -> tuple[int, ...]:
+    return tuple(map(int, release[0].split(".")))
 
 
 def assignments(repository: Repository, model: str, environment: str) -> dict[int, str]:

@@ -52,6 +52,15 @@ class Upstream:
         found = self.repository.try_git("rev-parse", "--verify", "--quiet", f"refs/remotes/{self.name}")
         return found.text if found.status == 0 else None
 
+    def newest(self) -> str:
+        """Whose word counts: the remote's, as it was last asked, where HEAD is merely behind it; else HEAD's.
+
+        Raises:
+            RepositoryUnready: there is no commit yet.
+        """
+        head, tip = self.repository.head(), self.tip()
+        return tip if tip is not None and self.repository.is_before(head, tip) else head
+
     def unpushed(self) -> list[str]:
         """The commits of HEAD that the remote's branch lacked when it was last asked, newest first."""
         tip = self.tip()

@@ -80,6 +80,7 @@ class Serving:
         self._binned = None if reference is None else BinnedRows(reference, manifest.columns, who)
         self._telemetry = Telemetry(
             who,
+            manifest.digest,
             manifest.task,
             self._started_s,
             lambda: self._inferring,

@@ -76,14 +76,15 @@ class _Asked:
 
 class Telemetry(Collector):
     """
-    started_s: since when it counts, in seconds since the epoch. in_flight: how many requests are under
-    way, asked at a scrape; payloads: what became of them. binned: what the
-    release's reference counts, as Prometheus has it.
+    digest: of the release, as its manifest has it. started_s: since when it counts, in seconds since the
+    epoch. in_flight: how many requests are under way, asked at a scrape; payloads: what became of them.
+    binned: what the release's reference counts, as Prometheus has it.
     """
 
     def __init__(
         self,
         fixed: Mapping[str, str],
+        digest: str,
         task: Task,
         started_s: float,
         in_flight: Callable[[], int],
@@ -91,6 +92,7 @@ class Telemetry(Collector):
         binned: Callable[[], bytes] | None = None,
     ) -> None:
         self._fixed = fixed
+        self._digest = digest
         self._started_s = started_s
         self._in_flight = in_flight
         self._payloads = payloads
@@ -161,6 +163,11 @@ class Telemetry(Collector):
         yield losses
         yield self._gauge("in_flight", "Requests not answered yet", self._in_flight())
         yield self._gauge("started_seconds", "Since when this server counts", self._started_s)
+        release = GaugeMetricFamily(
+            "coalmine_release", "Which release is served", labels=[*self._fixed, "digest"]
+        )
+        release.add_metric([*self._fixed.values(), self._digest], 1)
+        yield release
         if self._payloads is not None:
             payloads: dict[_Labels, int] = {(outcome,): n for outcome, n in self._payloads().items()}
             yield self._counter("payloads", "Payload events, by what became of them", ("outcome",), payloads)

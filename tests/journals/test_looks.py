@@ -20,8 +20,8 @@ def again(request: pytest.FixtureRequest, tmp_path: Path):
 
     def open_again() -> Looks:
         if request.param == "file":
-            return FileLooks(tmp_path, "production", "delay")
-        return ClusterLooks(server.client(), "delay")
+            return FileLooks.at_model(tmp_path, "production", "delay")
+        return ClusterLooks.at_model(server.client(), "delay")
 
     return open_again
 
@@ -38,17 +38,17 @@ def test_what_one_look_wrote_the_next_one_reads(again) -> None:
 
 def test_of_two_looks_at_once_on_a_cluster_one_counts() -> None:
     server = StateServer()
-    ClusterLooks(server.client(), "delay").write(SEEN)
-    first, second = (ClusterLooks(server.client(), "delay") for _ in range(2))
+    ClusterLooks.at_model(server.client(), "delay").write(SEEN)
+    first, second = (ClusterLooks.at_model(server.client(), "delay") for _ in range(2))
     first.read(), second.read()
     first.write({**SEEN, "digest": "first"})
     with pytest.raises(AlreadyRunning, match="that one counts"):
         second.write({**SEEN, "digest": "second"})
-    assert ClusterLooks(server.client(), "delay").read()["digest"] == "first"
+    assert ClusterLooks.at_model(server.client(), "delay").read()["digest"] == "first"
 
 
 def test_a_file_that_somebody_edited_says_how_to_begin_anew(tmp_path: Path) -> None:
-    looks = FileLooks(tmp_path, "production", "delay")
+    looks = FileLooks.at_model(tmp_path, "production", "delay")
     looks.write(SEEN)
     (file,) = (tmp_path / ".coalmine/triggers/production").iterdir()
     file.write_text('{"digest": ')

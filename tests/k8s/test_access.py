@@ -15,6 +15,7 @@ from coalmine.cluster.kinds import GIT_REPOSITORY, KUSTOMIZATION, POD
 from coalmine.cluster.rights import rights_of
 from coalmine.errors import TelemetryUnavailable
 from coalmine.journals import cluster_store
+from coalmine.operations.cluster_running import autoscaled
 from coalmine.reconcilers.apply import ApplyReconciler
 from coalmine.reconcilers.flux import FluxReconciler, Pushed
 from coalmine.rollout.events import EventKind
@@ -248,6 +249,7 @@ def test_the_runner_may_do_what_a_rollout_asks_for_and_nothing_else(
     keep_state(tmp_path / "machines", asked)
     move_users(environment.router, asked)
     have_flux_look(api, asked)
+    autoscaled(noting(api.cluster(), asked, watched=True))
     assert allowed(environment, RUNNER) == asked
 
 

@@ -17,11 +17,12 @@ from coalmine.errors import InputError
 from coalmine.journals.journal import FileJournal, begin
 from coalmine.journals.lines import FileLines
 from coalmine.journals.rollouts import NOTICES
-from coalmine.notifications import notifier as module
+from coalmine.notifications import posting as module
 from coalmine.notifications.formats import Format
 from coalmine.notifications.hooks import Hook
 from coalmine.notifications.notices import Told
-from coalmine.notifications.notifier import Audience, NotDelivered, Notifier, NotifyingJournal, post_json
+from coalmine.notifications.notifier import Audience, Notifier, NotifyingJournal
+from coalmine.notifications.posting import NotDelivered, post_json
 from coalmine.notifications.sent import undelivered as undelivered_in
 from coalmine.rollout.events import Event, EventKind
 from tests.journals.fake_rollouts import FakeRollout
@@ -177,7 +178,7 @@ def test_an_address_from_the_environment_stays_out_of_logs_and_of_the_record(
 def test_an_environment_variable_that_is_not_set_is_told_and_fails_nothing(tmp_path: Path) -> None:
     folder = rollout(tmp_path)
     run(folder, Inbox(), K.STARTED, hook=Hook("$NOBODY_SET_THIS", Format.SLACK, frozenset(Told)))
-    assert "NOBODY_SET_THIS is not set where the rollout runs" in undelivered(folder)[0]
+    assert "NOBODY_SET_THIS is not set where this runs" in undelivered(folder)[0]
     with pytest.raises(InputError, match="holds no URL"):
         Hook("$A", Format.JSON, frozenset()).url({"A": "hooks.example"})
 

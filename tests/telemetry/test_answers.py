@@ -31,7 +31,7 @@ def told() -> Iterator[Told]:
 
 
 def test_the_model_servers_own_exposition_is_read() -> None:
-    server = Telemetry({"model_name": "m", "slot": "blue"}, Task.BINARY, 1764100000.5, lambda: 0)
+    server = Telemetry({"model_name": "m", "slot": "blue"}, "d1gest", Task.BINARY, 1764100000.5, lambda: 0)
     server.predicted(Audience.USERS, {"probability": [0.02, 0.5, 0.97]})
     server.lost(0.25)
     server.lost(1.0)

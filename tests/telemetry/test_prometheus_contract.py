@@ -63,7 +63,11 @@ class Shop:
         self._sent: Counter[tuple[Slot, str]] = Counter({(slot, "-"): 0 for slot in Slot})
         self._servers = {
             slot: ServerTelemetry(
-                {"model_name": "m", "model_version": "1", "slot": slot.value}, Task.BINARY, time.time(), int
+                {"model_name": "m", "model_version": "1", "slot": slot.value},
+                "d1gest",
+                Task.BINARY,
+                time.time(),
+                int,
             )
             for slot in Slot
         }

@@ -49,7 +49,9 @@ class Pod:
     def start(self, started_s: float) -> None:
         who = {"model_name": "m", "model_version": "1.0.0", "slot": self.slot}
         self.started_s = started_s
-        self.server = ServerTelemetry(who, Task.BINARY, started_s, lambda: 0, None, lambda: self.binned)
+        self.server = ServerTelemetry(
+            who, "d1gest", Task.BINARY, started_s, lambda: 0, None, lambda: self.binned
+        )
 
     def ask(self, count: int, code: int = 200, audience: Audience = Audience.USERS) -> None:
         for _ in range(count):
