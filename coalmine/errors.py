@@ -18,7 +18,9 @@ how to mend it. A failed gate is a verdict, not an error.
     │   ├── ReconcilerUnavailable
     │   ├── JournalUnavailable     where a rollout's state lies
     │   ├── RemoteUnavailable      the Git or DVC remote
-    │   └── ServerUnavailable      a model server that died, or is not ready in time
+    │   ├── ReviewAwaited          a pull request that nobody has merged yet
+    │   ├── ServerUnavailable      a model server that died, or is not ready in time
+    │   └── NotYetAdmitted         the environment takes the release later, and says from when on
     ├── Conflict                 somebody else is at it: look before you run again   exit 5
     │   ├── AlreadyRunning         another retraining or rollout of this model
     │   ├── RouteConflict          another hand on the route
@@ -87,7 +89,15 @@ class RemoteUnavailable(Unavailable):
     pass
 
 
+class ReviewAwaited(Unavailable):
+    pass
+
+
 class ServerUnavailable(Unavailable):
+    pass
+
+
+class NotYetAdmitted(Unavailable):
     pass
 
 

@@ -119,10 +119,10 @@ class ReleaseDecision(Value):
 class Trigger(Value):
     """Who or what asked, and what proves it.
 
-    A change is its author's; why it, or lost quality, made the model due stands in `because`.
+    A change is its author's; why it, lost quality or a shift made the model due stands in `because`.
     """
 
-    kind: Literal["schedule", "person", "automation", "change", "quality"]
+    kind: Literal["schedule", "person", "automation", "change", "quality", "drift"]
     who: str
     proof: Literal["signature", "claimed", "unknown"] = "unknown"
     run: str | None = None  # the Prefect flow run

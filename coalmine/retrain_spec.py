@@ -18,8 +18,20 @@ class OnQuality(Spec):
     margin: float = Field(0.01, ge=0, lt=1)
 
 
+class OnDrift(Spec):
+    """When what users ask about, or what they are answered, has shifted against the rows that the stable
+    release was made of, by more than `tolerance` in total variation: the share of the rows that would have
+    to lie in another bin. alpha: a false alarm, in the whole life of a release, whichever feature raises it.
+    period_days: requests are compared by whole periods, so that what goes up and down within one is none."""
+
+    alpha: float = Field(0.01, gt=0, lt=0.5)
+    tolerance: float = Field(0.1, gt=0, lt=1)
+    period_days: float = Field(7, gt=0)
+
+
 class Retrain(Spec):
     """on_change: when Git holds a change of what DVC says the model is made of."""
 
     on_change: bool = False
     on_quality: OnQuality | None = None
+    on_drift: OnDrift | None = None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, model_validator
 
+from coalmine.admission_spec import Admission
 from coalmine.errors import InputError, NotFound
 from coalmine.rollout_spec import WebhookAddress
 from coalmine.spec import Name, load_spec
@@ -16,6 +17,7 @@ from coalmine.strict import Spec
 
 FILE = Path("coalmine.yaml")
 PROMETHEUS_URL = "COALMINE_PROMETHEUS_URL"  # in the environment: as this machine or pod reaches it
+REQUIRED = "required"  # of an environment's `signatures`
 STATE = Path(".coalmine")  # this machine's state, from the top of the repository; never in Git
 
 _OBJECT_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"  # as Kubernetes takes it
@@ -70,16 +72,21 @@ class KubernetesSettings(Spec):
     flux: FluxSettings | None = None
 
 
-class Environment(Spec):
-    """One place where models serve: processes of this machine, or pods of a cluster.
+class Environment(Admission):
+    """One place where models serve: processes of this machine, or pods of a cluster, and when it takes a
+    release.
 
     address: where the users' requests come in, `host:port`; the local Envoy listens there.
+    after, freezes, releases_per_day, time_zone: what docs/environments.md says of them.
+    signatures: `required`, and only a release whose tag somebody in allowed_signers has signed serves here
+    (docs/signatures.md). Once any environment asks for it, all that coalmine records is signed.
     """
 
     reconciler: Literal["processes", "flux", "apply"] = "processes"
     router: Literal["envoy", "gateway_api", "istio", "linkerd", "appmesh"] = "envoy"
     telemetry: Literal["scrape", "prometheus"] = "scrape"
     address: str = Field("127.0.0.1:8800", pattern=r"^[^:]+:\d+$")
+    signatures: Literal["required", "optional"] = "optional"
     prometheus: PrometheusSettings | None = None
     kubernetes: KubernetesSettings | None = None
 
@@ -124,9 +131,36 @@ class Environment(Spec):
         return self.model_copy(update={"prometheus": prometheus})
 
 
+class ReviewSettings(Spec):
+    """Releases and candidates reach the branch by pull requests, which somebody merges.
+
+    wait_s: how long a command waits for that; run again, it goes on. host: which kind the Git remote is;
+    default: by its address.
+    """
+
+    wait_s: float = Field(900.0, ge=0)
+    host: Literal["github", "gitlab"] | None = None
+
+
 class GitSettings(Spec):
     remote: str = "origin"
     branch: str = "main"
+    review: ReviewSettings | None = None
+
+
+class RetentionSettings(Spec):
+    """What `coalmine gc` may delete, which is never what a release needs.
+
+    unneeded_days: how long something stays that nothing needs. Longer than a training runs, and than anybody
+        keeps a commit to themselves.
+    dvc_remote_is_ours: no other repository keeps objects in the DVC remote.
+    lost_listings: DVC's digests of folders (`....dir`) whose listings are lost for good, so that nobody can
+        say which files they had.
+    """
+
+    unneeded_days: int = Field(30, ge=1)
+    dvc_remote_is_ours: bool = False
+    lost_listings: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{32}\.dir$")], ...] = ()
 
 
 News = Literal["appeared", "ended"]
@@ -149,8 +183,34 @@ class WatchSettings(Spec):
 class Settings(Spec):
     schema_version: Literal[1] = 1
     git: GitSettings = GitSettings()
+    retention: RetentionSettings = RetentionSettings()
     watch: WatchSettings = WatchSettings()
     environments: dict[Name, Environment]
+
+    @model_validator(mode="after")
+    def _after_leads_to_a_first(self) -> Settings:
+        for name, environment in self.environments.items():
+            way = [name]
+            while environment.after is not None:
+                before = environment.after.environment
+                if before not in self.environments:
+                    there = ", ".join(self.environments)
+                    raise ValueError(
+                        f"`environments.{way[-1]}.after` names `{before}`, which is no environment here. "
+                        f"There are: {there}"
+                    )
+                if before in way:
+                    raise ValueError(
+                        f"`after` goes round in a circle, so that no release ever comes to "
+                        f"{' after '.join([*way, before])}: take one of them out"
+                    )
+                way.append(before)
+                environment = self.environments[before]
+        return self
+
+    @property
+    def requires_signatures(self) -> bool:
+        return any(each.signatures == REQUIRED for each in self.environments.values())
 
     def environment(self, name: str) -> Environment:
         """

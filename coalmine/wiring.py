@@ -177,7 +177,7 @@ def local_answers(model: str, slots: Mapping[Slot, int], slot: Slot) -> Mapping[
     Raises:
         TelemetryUnavailable: it is down.
     """
-    answers = ServersAnswers(model, slots).read(slot)
+    answers = ServersAnswers(model, slots, binned=True).read(slot)
     return {answers.epoch: answers}
 
 
@@ -189,7 +189,7 @@ def cluster_answers(
     Raises:
         TelemetryUnavailable: Prometheus is away, or what it says cannot be trusted.
     """
-    found = find_series(environment)(query(model, namespace, answered=True))
+    found = find_series(environment)(query(model, namespace, answered=True, binned=True))
     return answers_by_life(seen(found), slot)
 
 

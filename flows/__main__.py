@@ -12,6 +12,7 @@ import yaml
 from prefect.exceptions import ParameterBindError, ParameterTypeError
 
 from flows.deliver import deliver
+from flows.deliver_eligible import deliver_eligible
 from flows.retrain import retrain
 from flows.retrain_and_deliver import retrain_and_deliver
 from flows.retrain_due import retrain_due
@@ -19,7 +20,8 @@ from flows.rollback import rollback
 from flows.watch import watch
 
 FLOWS: dict[str, Any] = {
-    flow.name: flow for flow in (retrain, deliver, retrain_and_deliver, retrain_due, rollback, watch)
+    flow.name: flow
+    for flow in (retrain, deliver, retrain_and_deliver, retrain_due, deliver_eligible, rollback, watch)
 }
 
 

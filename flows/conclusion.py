@@ -12,14 +12,15 @@ from typing import Any, assert_never
 from prefect import State, get_run_logger
 from prefect.states import Cancelled, Completed, Failed
 
-from coalmine.errors import AlreadyRunning, CoalmineError
+from coalmine.errors import AlreadyRunning, CoalmineError, NotYetAdmitted
 from coalmine.operations.deliver import Delivered
 from coalmine.operations.due import DueModels
+from coalmine.operations.eligible import EligibleReleases
 from coalmine.operations.record import Recorded
 from coalmine.operations.rollback import RolledBack
 from coalmine.operations.watch import Looked
 
-Result = Recorded | Delivered | RolledBack | DueModels | Looked
+Result = Recorded | Delivered | RolledBack | DueModels | EligibleReleases | Looked
 
 
 def conclude(act: Callable[[], Result]) -> State[Any]:
@@ -28,6 +29,8 @@ def conclude(act: Callable[[], Result]) -> State[Any]:
         return _state(act())
     except AlreadyRunning as error:
         return Cancelled(message=str(error))  # another run does it
+    except NotYetAdmitted as error:
+        return Cancelled(name="NotYet", message=str(error))  # nothing is wrong: it may go later
     except CoalmineError as error:
         get_run_logger().error(str(error))
         return Failed(message=str(error))
@@ -54,6 +57,8 @@ def _state(result: Result) -> State[Any]:
             return _of_due(result)
         case Looked():
             return _of_look(result)
+        case EligibleReleases():
+            return _of_releases(result)
         case _:
             assert_never(result)
 
@@ -78,3 +83,10 @@ def _of_due(found: DueModels) -> State[Any]:
     if not due:
         return Completed(name="NothingDue", message="No model is due.")
     return Completed(name="Due", message=f"Due: {', '.join(due)}.")
+
+
+def _of_releases(found: EligibleReleases) -> State[Any]:
+    may_go = [f"{each.model} {each.version}" for each in found.models if each.version is not None]
+    if not may_go:
+        return Completed(name="NothingEligible", message="No release may go now.")
+    return Completed(name="Eligible", message=f"May go: {', '.join(may_go)}.")

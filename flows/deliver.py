@@ -23,6 +23,7 @@ def deliver(
     environment: str = "local",
     version: str = "",
     retry: bool = False,
+    despite: str = "",
     asked_by: str = "",
 ) -> State[Any]:
     """Put a release in front of the users, step by step. Cancelling brings them back to stable.
@@ -30,8 +31,9 @@ def deliver(
     Args:
         model: A model: a folder of models/
         environment: An environment of coalmine.yaml
-        version: A release, such as 1.2.0; empty for the newest
+        version: A release, such as 1.2.0; empty for the newest that may go there
         retry: Roll out again what was turned away here before
+        despite: Why it goes although the environment's rules refuse it, for the record; empty otherwise
         asked_by: Your name, for the record; a schedule leaves it empty
     """
 
@@ -46,6 +48,7 @@ def deliver(
                 tell,
                 version=version or None,
                 retry=retry,
+                despite=despite,
                 steps=tasks_about(model),
             )
 

@@ -14,7 +14,7 @@ from prefect import State, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Failed
 
-from coalmine.errors import CoalmineError, Unavailable
+from coalmine.errors import CoalmineError, ReviewAwaited, Unavailable
 from coalmine.operations.steps import Step, Steps
 from flows import artifacts
 
@@ -69,8 +69,9 @@ def tell(sentence: str) -> None:
 
 
 def _may_repeat(_task: object, _run: object, failed: State[Any]) -> bool:
-    """Bad input stays bad; only what was unavailable is tried again."""
-    return isinstance(failed.result(raise_on_failure=False), Unavailable)
+    """Bad input stays bad; only what was unavailable is tried again, and not what waited for a reviewer."""
+    error = failed.result(raise_on_failure=False)
+    return isinstance(error, Unavailable) and not isinstance(error, ReviewAwaited)
 
 
 def _never(_task: object, _run: object, _failed: State[Any]) -> bool:

@@ -1,6 +1,6 @@
-"""DVC stage: what the model is worth on the test rows, and where it errs.
+"""DVC stage: what the model is worth on the test rows, where it errs, and what rows it knows.
 
-python -m pipelines.evaluate models/<model>: prepared/, model.skops -> metrics.json, plots/
+python -m pipelines.evaluate models/<model>: prepared/, model.skops -> metrics.json, plots/, reference.json
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ import json
 import shutil
 from pathlib import Path
 
-from coalmine.evaluation import curves, model_file
+from coalmine.evaluation import curves, model_file, signature
 from coalmine.evaluation.measure import estimates, measure
-from coalmine.evaluation.prepared import prepared_folder, read_split, read_test
+from coalmine.evaluation.prepared import prepared_folder, read_split, read_test, read_train
+from coalmine.evaluation.reference import dump_reference, reference_of, reference_path
 from coalmine.evaluation.scoring import rows_to_judge, score
 from coalmine.spec import load_model_spec
 from pipelines.stage import run
@@ -48,6 +49,10 @@ def evaluate(repository: Path, model: str) -> None:
     times = None if split.time is None else test[split.time]
     for name, points in curves.errors_over_time(rows, times, predictions).items():
         points.to_csv(plots / "error" / f"{name}.csv", index=False)
+
+    learnt = signature.model_frame(read_train(repository / prepared_folder(model)), spec.features)
+    reference = reference_of({name: learnt[name].to_numpy() for name in learnt.columns}, predictions)
+    (repository / reference_path(model)).write_text(dump_reference(reference), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from benchmarks.serving.cases import Case
 from coalmine.evaluation import model_file, scoring, signature
 from coalmine.evaluation.compiled.agreement import compile_model
 from coalmine.evaluation.compiled.plan import write_compiled
+from coalmine.evaluation.reference import dump_reference, reference_of
 from coalmine.manifest import (
     DatasetVersion,
     Manifest,
@@ -35,6 +36,10 @@ def write_release(case: Case, folder: Path) -> Manifest:
     model_file.dump(case.model, model / "model.skops")
     compiled, graph = compile_model(case.model, case.rows, inputs, Task.BINARY)
     write_compiled(model / "compiled", compiled, graph)
+    learnt = signature.model_frame(case.train, features)
+    predictions = scoring.score(case.model, case.rows, features, Task.BINARY)
+    reference = reference_of({name: learnt[name].to_numpy() for name in features}, predictions)
+    (model / "reference.json").write_text(dump_reference(reference), encoding="utf-8")
     manifest = Manifest(
         model=case.name,
         version=VERSION,

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from coalmine.serving import app
 from coalmine.serving.__main__ import main
 from coalmine.serving.audience import Audience
+from coalmine.serving.binned import BinnedRows
 from coalmine.serving.telemetry import Telemetry
+from coalmine.serving.tensors import Rows
 
 
 class Silent(Telemetry):
@@ -22,6 +25,11 @@ class Silent(Telemetry):
         pass
 
 
+class Unbinned(BinnedRows):
+    def add(self, rows: Rows, outputs: Mapping[str, Sequence[Any]]) -> None:
+        pass
+
+
 if __name__ == "__main__":
-    vars(app)["Telemetry"] = Silent
+    vars(app)["Telemetry"], vars(app)["BinnedRows"] = Silent, Unbinned
     os._exit(main())

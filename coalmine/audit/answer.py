@@ -14,8 +14,9 @@ LIMITS = (
     "What was stable is what Git held as stable. That servers answered, and with what, Git does not know.",
     "A rollout that has not ended is not in Git yet, nor is what this clone has not fetched. A history that "
     "was rewritten before it was cloned looks like any other: compare the head with another clone's.",
-    "Who asked is as sure as the proof beside the name. Claimed: a name from Git's settings, or one that was "
-    "typed. Unknown: the record has no proof, as of approvals, where it keeps the name alone.",
+    "Who asked is as sure as the proof beside the name. Signature: the commit is signed with a key that "
+    "allowed_signers lists as theirs. Claimed: a name from Git's settings, or one that was typed. Unknown: "
+    "the record has no proof, as of approvals, where it keeps the name alone.",
     "What was changed by hand is told with the commit's author, and nobody says why.",
     "Data and models are named by digest. Whether their bytes still lie in the DVC remote is not in Git.",
 )

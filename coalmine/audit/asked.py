@@ -1,7 +1,7 @@
 """What people asked of a rollout while it ran, read off the sentences that it wrote of them.
 
 `rollout/asks.py` writes those sentences. The record holds the asker's name and no proof of it, so the proof
-is unknown, unless the name itself brings one as a trailer would.
+is unknown, unless the name itself brings one as a trailer would; a signature is none of those.
 """
 
 from __future__ import annotations
@@ -54,4 +54,5 @@ def asked_of(record: RolloutRecord) -> Iterator[Asked]:
 
 def _who(name: str) -> Trigger:
     person = name.removesuffix(" (interrupt)")
-    return from_trailer(person) or Trigger(kind="person", who=person, proof="unknown")
+    told = from_trailer(person) or Trigger(kind="person", who=person, proof="unknown")
+    return told.model_copy(update={"proof": "claimed"}) if told.proof == "signature" else told

@@ -22,6 +22,12 @@ def to_trailer(trigger: Trigger) -> str:
     return f"{who} ({trigger.kind}, {trigger.proof})"
 
 
+def is_of(principals: str, who: str) -> bool:
+    """Whether `principals`, as allowed_signers has them, name `who`, "Name <mail>", by mail or by name."""
+    name, _, mail = who.rstrip(">").rpartition("<")
+    return bool({mail.strip(), name.strip() or who} & set(principals.split(",")))
+
+
 @lru_cache(maxsize=4096)  # a record names few people, many times
 def from_trailer(text: str) -> Trigger | None:
     """None: not written by `to_trailer`."""

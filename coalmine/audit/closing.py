@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,11 @@ def unpack_polls(packed: bytes, where: str) -> list[PollRecord]:
     Raises:
         IntegrityError: neither of the two.
     """
-    lines = unpack_lines(packed, where)
+    return polls_in(unpack_lines(packed, where), where)
+
+
+def polls_in(lines: Iterable[Mapping[str, Any]], where: str) -> list[PollRecord]:
+    """As `unpack_polls`, of what is unpacked already."""
     polls = [line.get("poll") if "what" in line else line for line in lines]
     return [poll_from_json(poll, where) for poll in polls if poll is not None]
 

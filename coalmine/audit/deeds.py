@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from coalmine.audit.attribution import from_trailer
+from coalmine.audit.attribution import from_trailer, is_of
 from coalmine.manifest import Trigger
 from coalmine.registry.repository import Commit
 
@@ -64,6 +64,14 @@ def recorded_deed(commit: Commit) -> Deed | None:
 
 
 def who_of(commit: Commit) -> Trigger:
-    """Who the commit says asked; its author, where it says nothing."""
-    said = from_trailer(commit.trailers.get("Triggered-By", ""))
-    return said or Trigger(kind="person", who=commit.author, proof="claimed")
+    """Who the commit says asked; its author, where it says nothing.
+
+    The proof is a signature only where that person's own was checked: what the commit itself says of it
+    proves nothing.
+    """
+    said = from_trailer(commit.trailers.get("Triggered-By", "")) or Trigger(
+        kind="person", who=commit.author, proof="claimed"
+    )
+    if commit.signer is not None and is_of(commit.signer, said.who):
+        return said.model_copy(update={"proof": "signature"})
+    return said.model_copy(update={"proof": "claimed"}) if said.proof == "signature" else said

@@ -17,6 +17,8 @@ from pathlib import PurePosixPath
 from coalmine.audit.deeds import Action, Deed, recorded_deed, who_of
 from coalmine.audit.slots_history import Place, SlotsChange, place_of, slots_history
 from coalmine.registry.repository import Commit, Repository
+from coalmine.registry.signed_objects import signers_of
+from coalmine.registry.trust import read_trust
 from coalmine.slots import SlotRelease, Slots, parse_roles, slots_path
 
 _ROOT = "k8s/environments"
@@ -148,7 +150,11 @@ class Ledger:
 
     def exactly(self) -> Ledger:
         """The same from every state of every slots file: slow, for where trailers and files disagree."""
-        history = slots_history(self.repository)
+        known = {commit.sha: commit for commit in self.commits}
+        history = {
+            place: [replace(change, commit=known.get(change.commit.sha, change.commit)) for change in changes]
+            for place, changes in slots_history(self.repository).items()
+        }
         return replace(
             self,
             touching={
@@ -167,7 +173,7 @@ def read_ledger(repository: Repository) -> Ledger:
     """
     head = repository.head()
     repository.require_whole_history()
-    commits = tuple(reversed(list(repository.log())))
+    commits = _with_signers(repository, tuple(reversed(list(repository.log()))))
     by_hand = _changed_by_hand(repository, [commit.sha for commit in commits if place_of(commit) is None])
     touching: dict[Place, list[Commit]] = {}
     for commit in commits:
@@ -180,6 +186,13 @@ def read_ledger(repository: Repository) -> Ledger:
     )
     held = all(_ends_in(turns[place], slots.stable_release) for place, slots in now.items())
     return ledger if held and _all_files(repository, head) <= set(touching) else ledger.exactly()
+
+
+def _with_signers(repository: Repository, commits: tuple[Commit, ...]) -> tuple[Commit, ...]:
+    signers = signers_of(repository, (commit.sha for commit in commits), read_trust(repository).listed)
+    return (
+        tuple(replace(commit, signer=signers.get(commit.sha)) for commit in commits) if signers else commits
+    )
 
 
 # --- the index: trailers ---------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Any
 
 from coalmine.audit.closing import unpack_lines
 from coalmine.audit.record import endings
-from coalmine.audit.rollout_record import RECORD, TICKS_PACKED, parse_record, record_folder
+from coalmine.audit.rollout_record import RECORD, TICKS_PACKED, RolloutRecord, parse_record, record_folder
 from coalmine.audit.slots_history import Place, place_of
 from coalmine.durable import read_lines
 from coalmine.errors import InputError, NotFound
@@ -164,20 +164,22 @@ def _from_git(repository: Repository, ending: Commit, rollout: str) -> Recorded:
     folder = record_folder(model, rollout)
     names = repository.git("ls-tree", "--name-only", ending.sha, f"{folder}/").split()
     files = {Path(name).name: repository.read(ending.sha, name) for name in names}
-    return from_files(rollout, model, f"commit {ending.sha[:12]}", files)
-
-
-def from_files(rollout: str, model: str, source: str, files: Mapping[str, bytes]) -> Recorded:
-    """
-    files: of the rollout's folder in Git, by name, as its closing commit holds them.
-
-    Raises:
-        InputError: it kept no ticks: coalmine wrote them not yet.
-        IntegrityError: one of them was edited or damaged.
-    """
+    source = f"commit {ending.sha[:12]}"
     if TICKS_PACKED not in files or PLAN not in files:
         raise _too_old(rollout, source)
     record = parse_record(files[RECORD].decode(errors="replace"), f"{RECORD} in {source}")
+    return from_files(rollout, model, source, record, files)
+
+
+def from_files(
+    rollout: str, model: str, source: str, record: RolloutRecord, files: Mapping[str, bytes]
+) -> Recorded:
+    """
+    record: what `rollout.yaml` says. files: plan and ticks, by name, as the closing commit holds them.
+
+    Raises:
+        IntegrityError: one of them was edited or damaged.
+    """
     return Recorded(
         rollout,
         model,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from coalmine.audit.answer import Facts, Part, Sheet, moment
 from coalmine.audit.attribution import to_trailer
 from coalmine.audit.deeds import Deed
-from coalmine.manifest import DatasetVersion, Estimate, LookupTable, Manifest, ReleaseFile
+from coalmine.manifest import DatasetVersion, Estimate, LookupTable, Manifest, ReleaseFile, Tensor
 
 if TYPE_CHECKING:  # what a rollout's ticks stand on takes half a second to import
     from coalmine.audit.asked import Asked
@@ -16,7 +17,9 @@ if TYPE_CHECKING:  # what a rollout's ticks stand on takes half a second to impo
     from coalmine.audit.questions.between import Between
     from coalmine.audit.questions.by_commit import CommitStory
     from coalmine.audit.questions.by_dataset import Use
+    from coalmine.audit.questions.by_version import Version
     from coalmine.audit.questions.in_full import Course, InFull
+    from coalmine.slots import SlotRelease
 
 STILL = "still"
 
@@ -108,6 +111,28 @@ def of_full(found: Iterable[InFull]) -> tuple[Part, ...]:
     return tuple(part for each in found for part in _in_full(each))
 
 
+def of_version(found: Version) -> tuple[Part, ...]:
+    manifest = found.manifest
+    title = f"{manifest.model} {manifest.version}"
+    released = (("Released", moment(found.released)), ("Released by", to_trailer(found.who)))
+    facts = Facts(title, (*released, *_because(manifest), *_made(manifest, found.release)))
+    served = tuple(
+        (each.environment, moment(each.since), STILL if each.until is None else moment(each.until))
+        for each in found.served
+    )
+    courses = (
+        part
+        for each in found.courses
+        for part in _course(f"The rollout of {title} in {each.record.environment}", each)
+    )
+    return (
+        facts,
+        *_otherwise(found.before, manifest),
+        Sheet("When it was stable", ("Environment", "Since", "Until"), served, 3, "Never."),
+        *courses,
+    )
+
+
 # --- one line --------------------------------------------------------------------------
 
 
@@ -172,7 +197,7 @@ def _use(use: Use) -> tuple[str, ...]:
 def _in_full(found: InFull) -> Iterator[Part]:
     serving, manifest = found.serving, found.manifest
     title = f"{serving.model} {serving.version} in {serving.environment}"
-    yield Facts(title, (*_served(found), *_made(manifest, serving)))
+    yield Facts(title, (*_served(found), *_made(manifest, serving.release)))
     if found.put_there is not None:
         yield from _course(f"The rollout that put {title} there", found.put_there)
     if found.beside is not None:
@@ -195,33 +220,58 @@ def _served(found: InFull) -> Iterator[tuple[str, str]]:
         yield "Rollout", found.put_there.record.id
         approvals = [_approval(each) for each in found.put_there.asked if each.what == "approved"]
         yield "Approved by", "; ".join(approvals) or "nobody, as far as its rollout says"
-    yield "Released by", to_trailer(found.manifest.trigger)
-    if found.manifest.trigger.because is not None:
-        yield "Retrained because", found.manifest.trigger.because
+    yield "Released by", to_trailer(found.released_by)
+    yield from _because(found.manifest)
+
+
+def _because(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    if manifest.trigger.because is not None:
+        yield "Retrained because", manifest.trigger.because
 
 
 def _approval(approved: Asked) -> str:
     return f"{to_trailer(approved.who)}, {' and '.join(approved.gates)}, at {moment(approved.at)}"
 
 
-def _made(manifest: Manifest, serving: Serving) -> Iterator[tuple[str, str]]:
+def _made(manifest: Manifest, release: SlotRelease) -> Iterator[tuple[str, str]]:
     decision = manifest.decision
-    yield "Release commit", serving.release.commit
-    yield "Manifest", f"sha256 {serving.release.model_digest}"
+    yield "Release commit", release.commit
+    yield "Manifest", f"sha256 {release.model_digest}"
     yield from ((f"File {file.path}", _file(file)) for file in manifest.files)
+    yield from _made_of(manifest)
+    champion = f"of the champion {decision.champion}"
+    yield from ((f"Metric {name} {champion}", _estimate(m)) for name, m in decision.champion_metrics.items())
+    yield "Why it was released", " ".join(decision.reasons)
+    if release.image_digest is not None:
+        yield "Image", release.image_digest
+
+
+def _made_of(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """What two releases of a model are compared by."""
     yield "Dataset", _dataset(manifest.dataset)
     yield from ((f"Lookup {table.dataset}", _lookup(table)) for table in manifest.lookups)
     yield "Code", manifest.code
     yield "Estimator", _settings(manifest.estimator)
     if manifest.tuning is not None:
         yield "Tuned", _settings(manifest.tuning)
-    yield from ((f"Metric {name}", _estimate(metric)) for name, metric in decision.metrics.items())
-    champion = f"of the champion {decision.champion}"
-    yield from ((f"Metric {name} {champion}", _estimate(m)) for name, m in decision.champion_metrics.items())
-    yield "Why it was released", " ".join(decision.reasons)
+    yield "Inputs", _tensors(manifest.inputs)
+    yield "Outputs", _tensors(manifest.outputs)
+    metrics = manifest.decision.metrics.items()
+    yield from ((f"Metric {name}", _estimate(metric)) for name, metric in metrics)
     yield "Built with", ", ".join(f"{name} {version}" for name, version in manifest.environment.items())
-    if serving.release.image_digest is not None:
-        yield "Image", serving.release.image_digest
+
+
+def _otherwise(before: Manifest | None, now: Manifest) -> Iterator[Part]:
+    if before is None:
+        return
+    was, is_ = dict(_made_of(before)), dict(_made_of(now))
+    differing = tuple(
+        (name, was.get(name, "nothing"), is_.get(name, "nothing"))
+        for name in {**was, **is_}
+        if was.get(name) != is_.get(name)
+    )
+    heads = ("What", before.version, now.version)
+    yield Sheet(f"What differs from {before.version}", heads, differing, 3, "Nothing that it is made of.")
 
 
 def _course(title: str, course: Course) -> Iterator[Part]:
@@ -235,6 +285,8 @@ def _course(title: str, course: Course) -> Iterator[Part]:
             "Users' requests to it",
             f"{users.requests:,}, of which {users.failures:,} failed",
         ),
+        ("Most of the users on it", f"{max((e.weight_percent for e in course.weights), default=0)} %"),
+        *_left(course),
         ("Recorded in", course.commit),
     )
     yield Facts(title, facts)
@@ -249,6 +301,18 @@ def _course(title: str, course: Course) -> Iterator[Part]:
     yield Sheet("What the gates said at the end of each stage", heads, gates, 5, "No gate measured anything.")
     asked = tuple((moment(a.at), a.what, a.who.who, a.who.proof, a.sentence) for a in course.asked)
     yield Sheet("What was asked of it", ("When", "What", "Who", "Proof", "In words"), asked, 5, "Nothing.")
+
+
+def _left(course: Course) -> Iterator[tuple[str, str]]:
+    """When the last users were taken away from it again."""
+    for before, after in reversed(list(pairwise(course.weights))):
+        if before.weight_percent > 0 == after.weight_percent:
+            yield "Seen last by users", f"{moment(after.at)}, by {before.weight_percent} % of them"
+            return
+
+
+def _tensors(tensors: Iterable[Tensor]) -> str:
+    return ", ".join(f"{t.name} {t.datatype}{' or null' if t.nullable else ''}" for t in tensors)
 
 
 def _dataset(dataset: DatasetVersion) -> str:

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import typer
 
-from coalmine.cli import auditing, looking, releases, repository, rollouts, services, watching
+from coalmine.cli import auditing, looking, releases, repository, retention, rollouts, services, watching
 from coalmine.cli.words import ROLLED_BACK
 from coalmine.errors import CoalmineError
 
@@ -41,6 +41,7 @@ for command in (
     looking.due,
     releases.retrain,
     looking.plan,
+    looking.eligible,
     releases.deliver,
     releases.rollback,
     releases.fetch,
@@ -59,6 +60,7 @@ for command in (
     looking.report,
     looking.replay,
     looking.verify,
+    retention.gc,
     looking.doctor,
     services.up,
     services.down,

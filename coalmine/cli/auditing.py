@@ -27,11 +27,17 @@ def audit(
     history: Annotated[bool, typer.Option("--history", help="The model's life, oldest first.")] = False,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="What changed after this time.")] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="What changed until this time.")] = None,
+    version: Annotated[
+        str | None,
+        typer.Option(metavar="VERSION", help="How it was made, what became of it. A..B: against A."),
+    ] = None,
     dataset: Annotated[
-        str | None, typer.Option(metavar="NAME[@DIGEST]", help="Which releases are made of it.")
+        str | None,
+        typer.Option(metavar="NAME[@DIGEST|/PARTITION]", help="Which releases are made of it."),
     ] = None,
     by: Annotated[
-        str | None, typer.Option(metavar="WORDS", help="All that whoever is called so did.")
+        str | None,
+        typer.Option(metavar="WORDS", help="All that whoever is called so did; with --since and --until."),
     ] = None,
     commit: Annotated[
         str | None, typer.Option(metavar="SHA", help="What it did, and which releases stand on it.")
@@ -48,7 +54,8 @@ def audit(
     asked = {
         "--at": at,
         "--history": history or None,
-        "--since or --until": since or until,
+        "--since or --until": None if by else since or until,
+        "--version": version,
         "--dataset": dataset,
         "--by": by,
         "--commit": commit,
@@ -62,12 +69,14 @@ def audit(
     opened = open_audit(open_workspace(), model, environment)
     if history:
         answer = opened.history()
+    elif by is not None:
+        answer = opened.by(by, from_time, to_time)
     elif since is not None or until is not None:
         answer = opened.between(from_time, to_time)
+    elif version is not None:
+        answer = opened.version(version)
     elif dataset is not None:
         answer = opened.dataset(dataset)
-    elif by is not None:
-        answer = opened.by(by)
     elif commit is not None:
         answer = opened.commit(commit)
     else:

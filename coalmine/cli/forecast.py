@@ -21,6 +21,8 @@ def in_words(forecast: Forecast) -> Iterator[str]:
         f"{forecast.model} in {forecast.environment}: {users.requests_per_s:,.3g} requests per second, "
         f"{users.error_rate:.2%} of them fail ({forecast.source})."
     )
+    if forecast.next_release is not None:
+        yield f"To {forecast.environment}: {forecast.next_release}."
     if any(stage.stage.kind is StageKind.USERS for stage in foreseen.stages):
         yield f"Taken to be chosen: {users.chosen:.1%} of the requests (--chosen-share says otherwise)."
     yield ""

@@ -43,6 +43,8 @@ def _lines(model: ModelStatus) -> Iterator[str]:
         yield f"  to go back: coalmine rollback {model.model} (to {model.ready_to_go_back_to})"
     if model.rollback_waits:
         yield f"  {model.rollback_waits}"
+    if model.next_release:
+        yield f"  next: {model.next_release}"
     if model.trouble:
         yield f"  {model.trouble}"
     if model.rollout is not None:
@@ -82,6 +84,22 @@ def due(
             say(f"  {cause.kind}: {cause.because}")
         for note in each.notes:
             say(f"  {note}")
+
+
+def eligible(
+    models: Annotated[list[str] | None, typer.Argument(help="Default: every model.")] = None,
+    environment: EnvironmentName = "local",
+    as_json: AsJson = False,
+) -> None:
+    """Which releases may go to an environment now, and why not the newer ones, and from when on."""
+    from coalmine.operations.eligible import eligible as look
+
+    found = look(open_workspace(), environment, models or ())
+    if as_json:
+        print_json(found.models)
+        return
+    for each in found.models:
+        say(f"{each.model}: {each.sentence}")
 
 
 def verify(

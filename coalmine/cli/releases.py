@@ -77,8 +77,13 @@ def retrain(
 def deliver(
     model: ModelName,
     environment: EnvironmentName = "local",
-    version: Annotated[str | None, typer.Option(help="Default: the newest release.")] = None,
+    version: Annotated[
+        str | None, typer.Option(help="Default: the newest release that may go there.")
+    ] = None,
     retry: Annotated[bool, typer.Option(help="Roll out again what was turned away here before.")] = False,
+    despite: Annotated[
+        str, typer.Option(help="Why it goes although the environment's rules refuse it, for the record.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Put a release in front of the users, step by step. Ctrl-C brings them back to stable."""
@@ -88,7 +93,16 @@ def deliver(
     workspace = open_workspace()
     trigger = person(workspace)
     with watching(workspace, model, environment, quiet=as_json):
-        ended = run(workspace, model, environment, trigger, quiet_if(as_json), version=version, retry=retry)
+        ended = run(
+            workspace,
+            model,
+            environment,
+            trigger,
+            quiet_if(as_json),
+            version=version,
+            retry=retry,
+            despite=despite,
+        )
     end(ended, as_json)
 
 

@@ -149,5 +149,5 @@ class Finding:
         return self.heal_as or self.kind.heal
 
     def __str__(self) -> str:
-        what = " ".join(filter(None, (self.model, self.subject)))
-        return f"{self.kind}: {what}: expected {self.expected}; seen {self.seen}. {self.remedy}"
+        what = ": ".join(filter(None, (self.kind.value, self.model, self.subject)))
+        return f"{what}: expected {self.expected}; seen {self.seen}. {self.remedy}"

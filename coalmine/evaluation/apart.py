@@ -56,7 +56,7 @@ def score_apart(release: Path, manifest: Manifest, rows: Path) -> Predictions:
 
 def main(release: Path, rows: Path, out: Path) -> None:
     manifest = parse_manifest((release / "manifest.yaml").read_text(encoding="utf-8"), str(release))
-    file = manifest.files[0]  # model.skops; others are translations of it
+    file = manifest.files[0]  # model.skops; others come from it
     model = model_file.load(release / "files" / file.path, manifest.trusted_types)
     features = [tensor.name for tensor in manifest.columns]
     predictions = score(model, pd.read_parquet(rows), features, manifest.task)

@@ -68,12 +68,9 @@ class Audit:
         Raises:
             InputError: since is not before until.
         """
-        start, end = since or _BEGINNING, until or self.now
-        if start > end:
-            raise InputError(f"--since {moment(start)} is after --until {moment(end)}: swap them")
+        start, end = _range(since, until or self.now)
         found = between(self.ledger, self.scope, start, end)
-        beginning = "from the beginning" if since is None else f"after {moment(start)}"
-        question = f"What changed of {self._about} {beginning} until {moment(end)}?"
+        question = f"What changed of {self._about} {_told(since, end)}?"
         return self._answer(question, found, sheets.of_between(found))
 
     def dataset(self, name: str) -> Answer:
@@ -81,10 +78,24 @@ class Audit:
         question = f"Which releases of {self._about} are made of {name}, and where did they serve?"
         return self._answer(question, uses, sheets.of_uses(uses))
 
-    def by(self, words: str) -> Answer:
-        deeds = by_person(self.ledger, self.scope, words)
-        question = f"What did {words} do to {self._about}?"
+    def by(self, words: str, since: datetime | None = None, until: datetime | None = None) -> Answer:
+        """since, until: as of `between`."""
+        start, end = _range(since, until or self.now)
+        deeds = tuple(deed for deed in by_person(self.ledger, self.scope, words) if start < deed.at <= end)
+        told = "" if since is None and until is None else f" {_told(since, end)}"
+        question = f"What did {words} do to {self._about}{told}?"
         return self._answer(question, deeds, sheets.of_deeds("What was done, oldest first", deeds))
+
+    def version(self, asked: str) -> Answer:
+        """
+        Raises:
+            InputError: no model was named.
+        """
+        from coalmine.audit.questions.by_version import by_version
+
+        found = by_version(self.ledger, self.scope, asked)
+        question = f"How was {found.manifest.model} {asked} made, and what became of it?"
+        return self._answer(question, found, sheets.of_version(found))
 
     def commit(self, sha: str) -> Answer:
         story = by_commit(self.ledger, sha)
@@ -113,6 +124,17 @@ def open_audit(workspace: Workspace, model: str | None = None, environment: str 
     remote = workspace.repository.remote_url(workspace.settings.git.remote)
     where = without_credentials(remote) or str(workspace.top)  # answers are kept
     return Audit(ledger, where, Scope(model, environment), datetime.now(UTC).replace(microsecond=0))
+
+
+def _range(since: datetime | None, until: datetime) -> tuple[datetime, datetime]:
+    if since is not None and since > until:
+        raise InputError(f"--since {moment(since)} is after --until {moment(until)}: swap them")
+    return since or _BEGINNING, until
+
+
+def _told(since: datetime | None, until: datetime) -> str:
+    beginning = "from the beginning" if since is None else f"after {moment(since)}"
+    return f"{beginning} until {moment(until)}"
 
 
 def parse_time(text: str) -> datetime:

@@ -13,13 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from coalmine.audit.attribution import to_trailer
 from coalmine.audit.earlier import dispersions
-from coalmine.durable import replace_text
 from coalmine.errors import (
     AlreadyRunning,
-    InputError,
-    NotFound,
+    IntegrityError,
     PushRejected,
     RemoteUnavailable,
     RepositoryUnready,
@@ -30,21 +27,25 @@ from coalmine.journals.about import About, rollout_id
 from coalmine.manifest import Trigger
 from coalmine.notifications.notifier import notifying
 from coalmine.operations.at_rest import leave_at_rest, restore
-from coalmine.operations.champion import Release, newest, release, turned_away
+from coalmine.operations.champion import Release, release, turned_away
+from coalmine.operations.choose import choose
 from coalmine.operations.driving import Drive, driving
+from coalmine.operations.eligible import rules_of
 from coalmine.operations.environments import open_environment
 from coalmine.operations.going_back import finish as finish_rollback
+from coalmine.operations.hand_over import hand_over, new_rollout
 from coalmine.operations.report import page_of
 from coalmine.operations.serving_environment import ServingEnvironment
+from coalmine.operations.signatures import require_signed
 from coalmine.operations.steps import Step, Steps, directly
-from coalmine.operations.unfinished import half_recorded_rollout, open_rollout, unfinished_rollout
+from coalmine.operations.unfinished import half_recorded_rollout, open_rollout
 from coalmine.operations.workspace import Tell, Workspace
-from coalmine.registry.commits import Change, publish
+from coalmine.registry.commits import catch_up
 from coalmine.rollout.plan import Plan
 from coalmine.rollout.ports import Ask, Journal, Request
 from coalmine.rollout.runner import Ports, finish_record, run
 from coalmine.rollout.state import Phase, RolloutState
-from coalmine.slots import Slots, dump_slots, slots_path
+from coalmine.slots import Slots, slots_path
 from coalmine.spec import ModelSpec, load_model_spec
 from coalmine.wiring import rollout_ports
 
@@ -72,28 +73,36 @@ def deliver(
     *,
     version: str | None = None,
     retry: bool = False,
+    despite: str = "",
     steps: Steps = directly,
 ) -> Delivered:
     """
-    version: default: the newest release.
+    version: default: the newest release that may go to `environment`.
     retry: roll out a release again that this environment turned away before.
+    despite: why it goes although the rules of `environment` refuse it, for the record; "": it does not.
+
+    What is under way there goes on, whatever its rules say: they are about beginnings.
 
     Raises:
         NotFound: no such model, environment or release.
-        InputError: the release was turned away here before, and `retry` is not set.
+        InputError: the release was turned away here before, and `retry` is not set; or the environment does
+            not take it, and no time alone will change that.
+        NotYetAdmitted: the environment takes it later; says from when on.
+        IntegrityError: signatures are required here, and nobody allowed has signed the release.
         RepositoryUnready: no Git remote, or not on the branch of releases.
         AlreadyRunning: another runner drives a rollout of this model.
         MachineUnready, Unavailable: run again to go on.
     """
+    despite = " ".join(despite.split())
     serving = open_environment(workspace, environment)
     workspace.require_record()
     serving.rollouts.catch_up()
+    if rules_of(workspace, environment).asks_for_something:
+        catch_up(workspace.repository, workspace.settings.git.remote, workspace.settings.git.branch)
     spec = load_model_spec(workspace.top, model)
-    wanted = _wanted(workspace, model, version)
     finish_rollback(workspace, serving, model, tell)
     slots = serving.slots(model)
-    if not retry:
-        _refuse_rejected(workspace, serving, slots, wanted)
+    wanted = choose(workspace, serving, slots, version, tell, retry=retry, despite=despite)
     serving.up()
     if serving.warning:
         tell(serving.warning)
@@ -111,17 +120,11 @@ def deliver(
         restore(serving, spec, slots)
         tell(f"{model} {wanted.manifest.version} serves {environment} already.")
         return Delivered(model, wanted.manifest.version, True, "it serves already")
-    about = About(
-        id=rollout_id(wanted.manifest.version, time.time()),
-        environment=environment,
-        model=model,
-        candidate=wanted.manifest.version,
-        stable=None if slots.stable_release is None else slots.stable_release.version,
-        stages=spec.rollout.stages,
-        triggered_by=trigger,
-    )
+    about = new_rollout(workspace, spec, slots, wanted, trigger)
     serving.checks(spec.rollout.gates, about)  # refused here, before anything is handed over
-    handed_over = steps(Step.HAND_OVER, lambda: _hand_over(workspace, serving, slots, wanted, about, tell))
+    handed_over = steps(
+        Step.HAND_OVER, lambda: hand_over(workspace, serving, slots, wanted, about, despite, tell)
+    )
     return steps(Step.ROLL_OUT, lambda: _roll_out(workspace, spec, serving, handed_over, about, tell))
 
 
@@ -139,6 +142,7 @@ def resume(
     Raises:
         AlreadyRunning: its runner is alive.
         RepositoryUnready: a rollout is under way, and this clone does not have its commit.
+        IntegrityError: signatures are required here, and nobody allowed has signed the candidate.
     """
     with suppress(RemoteUnavailable, PushRejected):  # to go back to stable waits for no Git remote
         serving.rollouts.catch_up()
@@ -151,16 +155,8 @@ def resume(
             _require_none(serving, model)
         return finished
     wanted = release(workspace.repository, model, slots.candidate_release.version)
+    _refuse_unsigned(workspace, serving, slots, wanted, tell)
     return _finish_open(workspace, spec, serving, slots, wanted, trigger, tell, directly, drive)
-
-
-def _wanted(workspace: Workspace, model: str, version: str | None) -> Release:
-    if version is not None:
-        return release(workspace.repository, model, version.removeprefix("v"))
-    found = newest(workspace.repository, model)
-    if found is None:
-        raise NotFound(f"{model} has no release yet. Make one: coalmine retrain {model}")
-    return found
 
 
 def _require_none(serving: ServingEnvironment, model: str) -> None:
@@ -172,24 +168,22 @@ def _require_none(serving: ServingEnvironment, model: str) -> None:
         )
 
 
-def _refuse_rejected(
-    workspace: Workspace, serving: ServingEnvironment, slots: Slots, wanted: Release
+def _refuse_unsigned(
+    workspace: Workspace, serving: ServingEnvironment, slots: Slots, wanted: Release, tell: Tell
 ) -> None:
-    """A release that was turned away is rolled out again only on purpose; one under way just goes on."""
-    model, version, environment = slots.model, wanted.manifest.version, slots.environment
-    under_way = unfinished_rollout(workspace, serving, slots)
-    at_hand = [slot.version for slot in (slots.stable_release, slots.candidate_release) if slot is not None]
-    if under_way is not None:
-        at_hand.append(journal.read_about(under_way).candidate)
-    if version in at_hand:
-        return
-    rejected = turned_away(workspace.repository, model, environment).get(version)
-    if rejected is not None:
-        raise InputError(
-            f"{model} {version} was turned away in {environment} on {rejected.at:%Y-%m-%d %H:%M} "
-            f"(commit {rejected.sha[:12]}). Release a better one, or roll it out again on purpose: "
-            f"coalmine deliver {model} --version {version} --retry"
-        )
+    """A candidate that must be signed and is not gets no users; those that it has already go back to stable.
+
+    Raises:
+        RepositoryUnready, IntegrityError: as `require_signed`; it had none.
+    """
+    try:
+        require_signed(workspace, serving.name, [(slots.model, wanted.manifest.version, wanted.commit)])
+    except (RepositoryUnready, IntegrityError) as error:
+        folder = open_rollout(serving, slots)
+        if folder is None:
+            raise
+        tell(f"{error}. Its users go back to stable.")
+        serving.rollouts.ask(folder, Request(Ask.ABORT, "the check of signatures", time.time()))
 
 
 # --- an unfinished rollout -------------------------------------------------------------
@@ -275,49 +269,7 @@ def _finish_record(
     return _reported(workspace, about, folder, ended, tell)
 
 
-# --- hand over, roll out ---------------------------------------------------------------
-
-
-def _hand_over(
-    workspace: Workspace, serving: ServingEnvironment, slots: Slots, wanted: Release, about: About, tell: Tell
-) -> Slots:
-    """The candidate in its slot, in Git."""
-    with workspace.alone(f"hand over {about.model}", about.triggered_by.who):
-        if serving.slots(about.model) != slots:
-            raise AlreadyRunning(
-                f"Another delivery of {about.model} to {about.environment} began at the same moment. "
-                "Look: coalmine status"
-            )
-        handed_over = _put_into_slot(workspace, serving, slots, wanted, about)
-    tell(f"{about.model} {about.candidate} is in the {handed_over.candidate} slot of {about.environment}.")
-    return handed_over
-
-
-def _put_into_slot(
-    workspace: Workspace, serving: ServingEnvironment, slots: Slots, wanted: Release, about: About
-) -> Slots:
-    handed_over = slots.with_candidate(*serving.contents(wanted))
-    journal.begin(workspace.top, about)
-    path = slots_path(about.environment, about.model)
-    (workspace.top / path).parent.mkdir(parents=True, exist_ok=True)
-    replace_text(workspace.top / path, dump_slots(handed_over))
-    assert handed_over.candidate is not None
-    change = Change(
-        paths=(path,),
-        subject=f"Put {about.model} {about.candidate} into {handed_over.candidate} of {about.environment}",
-        trailers={
-            "Model": about.model,
-            "Version": about.candidate,
-            "Environment": about.environment,
-            "Digest": wanted.manifest.digest,
-            "Decision": "candidate",
-            "Rollout": about.id,
-            "Triggered-By": to_trailer(about.triggered_by),
-        },
-    )
-    git = workspace.settings.git
-    publish(workspace.repository, change, git.remote, git.branch)
-    return handed_over
+# --- roll out --------------------------------------------------------------------------
 
 
 def _roll_out(

@@ -15,6 +15,7 @@ from coalmine.operations.environments import open_environment
 from coalmine.operations.findings import Finding, Health, check
 from coalmine.operations.local_environment import LocalEnvironment
 from coalmine.operations.workspace import Workspace
+from coalmine.registry.signing import signing_key
 from coalmine.registry.upstream import Upstream
 from coalmine.spec import dataset_names, load_dataset_spec, load_model_spec, model_names
 
@@ -49,6 +50,7 @@ def examine(start: Path) -> list[Finding]:
         *findings,
         Finding("repository", Health.OK, str(workspace.top)),
         check("Git identity", workspace.repository.identity),
+        check("signatures", lambda: _signatures(workspace)),
         check("Git branch", lambda: _branch(workspace)),
         check("Git remote", lambda: _git_remote(workspace, git.remote)),
         check("DVC remote", workspace.dvc.require_remote),
@@ -70,6 +72,15 @@ def _disk(start: Path) -> str:
     if free < ENOUGH_DISK_BYTES:
         raise MachineUnready(f"only {free / 1e9:.1f} GB are free at {start}: make room, 2 GB at least")
     return f"{free / 1e9:.0f} GB free"
+
+
+def _signatures(workspace: Workspace) -> str:
+    signer = workspace.require_signing()
+    if signer is not None:
+        return f"required; this clone signs as {signer}"
+    return "not required; this clone " + (
+        "does not sign" if signing_key(workspace.repository) is None else "signs"
+    )
 
 
 def _branch(workspace: Workspace) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,19 +14,22 @@ import yaml
 
 from coalmine.datasets.lookups import datasets_of
 from coalmine.errors import CoalmineError, RepositoryUnready
+from coalmine.evaluation.reference import Reference, parse_reference, reference_path
 from coalmine.manifest import Manifest
 from coalmine.operations.champion import considered, release
 from coalmine.operations.environments import open_environment
 from coalmine.operations.ingest import partitions_folder
 from coalmine.operations.retrain import require_ready
 from coalmine.operations.workspace import Workspace
+from coalmine.registry.releases import read_released
 from coalmine.registry.repository import Commit
-from coalmine.retrain_spec import Retrain
-from coalmine.rollout.evidence import Answers
+from coalmine.retrain_spec import OnDrift, OnQuality, Retrain
+from coalmine.rollout.evidence import AnswerCounts
 from coalmine.spec import YAML_LOADER, ModelSpec, load_model_spec, model_names
 from coalmine.triggers import quality
 from coalmine.triggers.cause import Cause
 from coalmine.triggers.change import Edit, cause_of, version_that_changed
+from coalmine.triggers.drift import Drift
 from coalmine.triggers.watched import Watched, against
 
 
@@ -150,7 +154,7 @@ def _keys_in(text: bytes | None) -> dict[str, Any]:
 
 
 def _of_watching(workspace: Workspace, spec: ModelSpec, environment: str) -> Due:
-    if spec.retrain.on_quality is None:
+    if spec.retrain.on_quality is None and spec.retrain.on_drift is None:
         return Due(spec.name)
     serving = open_environment(workspace, environment)
     slots = serving.slots(spec.name)
@@ -163,24 +167,57 @@ def _of_watching(workspace: Workspace, spec: ModelSpec, environment: str) -> Due
         before = None if kept is None else Watched.from_json(kept)
         if before is None or before.digest != manifest.digest:
             before = Watched.begin(manifest.digest)
-        after = _looked(before, manifest, spec.retrain, serving.answers(spec, slots.stable))
-        looks.write(after.to_json())
-    return _seen(after, manifest, spec.retrain, environment)
+        now_s = time.time()
+        watched, new = before.with_answers(serving.answers(spec, slots.stable))
+        if spec.retrain.on_quality is not None:
+            watched = _with_labels(watched, new, manifest, spec.retrain.on_quality)
+        if spec.retrain.on_drift is not None:
+            watched = _with_rows(watched, new, workspace, manifest, spec.retrain.on_drift, now_s)
+        looks.write(watched.to_json())
+    return _seen(watched, manifest, spec.retrain, environment, now_s)
 
 
-def _looked(before: Watched, manifest: Manifest, asked: Retrain, answers: Mapping[str, Answers]) -> Watched:
-    watched, new = before.with_answers(answers)
-    if asked.on_quality is not None and (limit := quality.limit_of(manifest, asked.on_quality)) is not None:
-        labels, loss = sum(counts.labels for counts in new), sum(counts.loss for counts in new)
-        test = against(watched.quality, (limit,)).with_counts(labels, (min(loss, labels),))
-        watched = replace(watched, quality=test)
-    return watched
+def _with_labels(
+    watched: Watched, new: Sequence[AnswerCounts], manifest: Manifest, asked: OnQuality
+) -> Watched:
+    limit = quality.limit_of(manifest, asked)
+    if limit is None:
+        return watched
+    labels, loss = sum(counts.labels for counts in new), sum(counts.loss for counts in new)
+    test = against(watched.quality, (limit,)).with_counts(labels, (min(loss, labels),))
+    return replace(watched, quality=test)
 
 
-def _seen(watched: Watched, manifest: Manifest, asked: Retrain, environment: str) -> Due:
+def _with_rows(
+    watched: Watched,
+    new: Sequence[AnswerCounts],
+    workspace: Workspace,
+    manifest: Manifest,
+    asked: OnDrift,
+    now_s: float,
+) -> Watched:
+    drift = watched.drift
+    if drift is None or drift.asked != asked:
+        reference = _reference(workspace, manifest) if drift is None else drift.reference
+        if reference is None:
+            return watched
+        drift = Drift.begin(reference, asked, now_s)
+    return replace(watched, drift=drift.with_rows([counts.binned for counts in new], now_s))
+
+
+def _reference(workspace: Workspace, manifest: Manifest) -> Reference | None:
+    """None of a release from before there were any."""
+    path = reference_path(manifest.model).as_posix()
+    for file in manifest.files:
+        if file.path == path:
+            return parse_reference(read_released(workspace.dvc, file), path)
+    return None
+
+
+def _seen(watched: Watched, manifest: Manifest, asked: Retrain, environment: str, now_s: float) -> Due:
     who = f"{manifest.model} {manifest.version} in {environment}"
     # Once a day for as long as it lasts: there may be new rows to learn from.
-    key = f"{manifest.digest[:12]}-{datetime.now(UTC):%Y%m%d}"
+    key = f"{manifest.digest[:12]}-{datetime.fromtimestamp(now_s, UTC):%Y%m%d}"
     causes, notes = [], []
     if asked.on_quality is not None:
         if watched.quality is None:
@@ -190,6 +227,20 @@ def _seen(watched: Watched, manifest: Manifest, asked: Retrain, environment: str
             if quality.is_worse(watched.quality, asked.on_quality):
                 causes.append(
                     Cause(kind="quality", who=f"the labels of {who}", because=said, key=f"quality-{key}")
+                )
+            else:
+                notes.append(said)
+    if asked.on_drift is not None:
+        if watched.drift is None:
+            notes.append(
+                f"{who} keeps no distribution of what it was made of, so that no shift shows. The next "
+                f"one does where `evaluate` in models/{manifest.model}/dvc.yaml makes reference.json"
+            )
+        else:
+            said = f"{who}: {watched.drift.sentence(now_s)}"
+            if watched.drift.shifted:
+                causes.append(
+                    Cause(kind="drift", who=f"the requests to {who}", because=said, key=f"drift-{key}")
                 )
             else:
                 notes.append(said)

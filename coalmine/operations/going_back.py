@@ -194,6 +194,7 @@ def _await_ready(reconciler: Reconciler, slot: Slot, within_s: float) -> None:
 
 def _put(workspace: Workspace, intent: Intent, filled: Slots, slot: Slot) -> None:
     """The older release in its slot, by a commit that moves nobody."""
+    workspace.require_signing()
     subject = f"Put {filled.model} {intent.good} into {slot} of {filled.environment}"
     change = Change((_written(workspace, filled),), subject, "To go back to.", _trailers(intent))
     git = workspace.settings.git
@@ -202,6 +203,7 @@ def _put(workspace: Workspace, intent: Intent, filled: Slots, slot: Slot) -> Non
 
 
 def _record(workspace: Workspace, intent: Intent) -> str:
+    workspace.require_signing()
     after, serves = intent.after, intent.after.stable_release
     assert serves is not None
     subject = f"Roll {after.model} back to {serves.version} in {after.environment}"

@@ -25,6 +25,7 @@ from coalmine.operations.at_rest import restore
 from coalmine.operations.deliver import resume
 from coalmine.operations.going_back import finish, intended
 from coalmine.operations.serving_environment import ServingEnvironment
+from coalmine.operations.signatures import require_signed
 from coalmine.operations.unfinished import unfinished_rollout
 from coalmine.operations.workspace import Tell, Workspace
 from coalmine.registry.commits import catch_up
@@ -129,6 +130,7 @@ class Healer:
         """
         Raises:
             AlreadyRunning: somebody delivers, or rolls back.
+            IntegrityError: signatures are required, and nobody allowed has signed what is to serve.
             ServerUnavailable: what Git says does not start.
             CoalmineError: as `restore`.
         """
@@ -141,8 +143,10 @@ class Healer:
                 unfinished_rollout(workspace, serving, slots) is not None or slots.candidate is not None
             ):
                 raise AlreadyRunning(f"{model} is being delivered or rolled back in {serving.name} by now")
-            if slots.stable is None:
+            stable = slots.stable_release
+            if stable is None:
                 raise NotFound(f"{model} serves nobody in {serving.name} by Git's word: nothing is restored")
+            require_signed(workspace, serving.name, [(model, stable.version, stable.commit)])
             restore(serving, load_model_spec(workspace.top, model), slots)
             self._await_ready(slots)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from coalmine.audit.earlier import dispersions
 from coalmine.audit.rollout_record import RolloutRecord, parse_record
 from coalmine.errors import InputError, TelemetryUnavailable
+from coalmine.operations.eligible import next_in_words
 from coalmine.operations.environments import open_environment
 from coalmine.operations.serving_environment import ServingEnvironment
 from coalmine.operations.workspace import Tell, Workspace
@@ -45,6 +46,7 @@ class Forecast:
     source: where the traffic is known from.
     widened: gates whose last stage can rule out less at this traffic than is set: set and able to.
     otherwise: what to change where traffic is too thin; empty where it is not.
+    next_release: what may go there now, and why nothing newer, in words for people; None: it has no rules.
     """
 
     model: str
@@ -53,6 +55,7 @@ class Forecast:
     foreseen: Foreseen
     widened: Mapping[str, tuple[float, float]]
     otherwise: tuple[Otherwise, ...]
+    next_release: str | None = None
     seed: int = SEED
 
 
@@ -77,6 +80,7 @@ def plan(
     """
     spec = load_model_spec(workspace.top, model)
     serving = open_environment(workspace, environment)
+    next_release = next_in_words(workspace, environment, model)
     users, source = _users(workspace, serving, spec, tell, requests_per_s, error_rate)
     users = replace(users, chosen=chosen_share)
     dispersion = dispersions(workspace.top, model, spec.rollout.gates)
@@ -85,7 +89,7 @@ def plan(
     foreseen = foresee(planned, users, SEED)
     widened = _widened(planned, users)
     otherwise = _otherwise(planned, foreseen, users) if foreseen.too_thin or widened else ()
-    return Forecast(model, environment, source, foreseen, widened, tuple(otherwise))
+    return Forecast(model, environment, source, foreseen, widened, tuple(otherwise), next_release)
 
 
 # --- what users do ---------------------------------------------------------------------

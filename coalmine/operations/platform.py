@@ -20,10 +20,12 @@ from coalmine.errors import MachineUnready
 from coalmine.operations.at_rest import restore
 from coalmine.operations.going_back import intended
 from coalmine.operations.local_environment import LocalEnvironment
+from coalmine.operations.signatures import require_signed
 from coalmine.operations.status import status
 from coalmine.operations.workspace import Tell, Workspace
 from coalmine.reconcilers.process_files import ProcessSpec
 from coalmine.settings import STATE
+from coalmine.slots import Slots
 from coalmine.spec import load_model_spec, model_names
 
 SERVER, WORKER = "prefect-server", "prefect-worker"
@@ -43,15 +45,19 @@ def up(workspace: Workspace, environment: str, tell: Tell) -> Platform:
     Raises:
         MachineUnready: no Envoy for this platform, an address is in use, or Prefect does not take the
             deployments.
+        IntegrityError: signatures are required here, and nobody allowed has signed what is to serve.
         ServerUnavailable: a program died at start; with its last words.
     """
     serving = LocalEnvironment(workspace, environment)
     has_worker = any(process.name == WORKER and process.is_alive for process in serving.stack.processes())
+    stable = [_at_rest(workspace, serving, model) for model in model_names(workspace.top)]
+    served = [(each.model, each.stable_release) for each in stable if each.candidate is None]
+    require_signed(
+        workspace, environment, [(model, has.version, has.commit) for model, has in served if has is not None]
+    )
     serving.up()
-    for model in model_names(workspace.top):
-        waiting = intended(workspace.top, environment, model)
-        # Git still names the release that the users were taken from.
-        slots = serving.slots(model) if waiting is None else waiting.after
+    for slots in stable:
+        model = slots.model
         if slots.stable is not None and slots.candidate is None:
             restore(serving, load_model_spec(workspace.top, model), slots)
             tell(f"{model} {slots.releases[slots.stable].version} serves.")
@@ -65,6 +71,12 @@ def up(workspace: Workspace, environment: str, tell: Tell) -> Platform:
     serving.stack.run(_worker(workspace.top, env), ready_within_s=60)
     _go_on_with_rollouts(workspace, environment, env, tell)
     return Platform(f"http://{serving.stack.address}", env["PREFECT_API_URL"].removesuffix("/api"))
+
+
+def _at_rest(workspace: Workspace, serving: LocalEnvironment, model: str) -> Slots:
+    """What is to serve: after a rollback that is not recorded yet, not what Git still names."""
+    waiting = intended(workspace.top, serving.name, model)
+    return serving.slots(model) if waiting is None else waiting.after
 
 
 def down(workspace: Workspace, environment: str) -> None:

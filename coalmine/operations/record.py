@@ -18,6 +18,7 @@ from coalmine.datasets.lookups import datasets_of
 from coalmine.durable import replace_text
 from coalmine.errors import IntegrityError
 from coalmine.evaluation.compiled.plan import compiled_folder, read_compiled
+from coalmine.evaluation.reference import reference_path
 from coalmine.manifest import (
     Considered,
     DatasetVersion,
@@ -64,7 +65,8 @@ def record_decision(
 
     Raises:
         RemoteUnavailable: run again; what is missing is pushed then.
-        PushRejected: somebody else released this model meanwhile.
+        ReviewAwaited: nobody has merged it yet; run again to go on.
+        PushRejected: somebody else released this model meanwhile, or the release was declined.
     """
     released = decided.decision.outcome is Outcome.RELEASE
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -84,11 +86,8 @@ def record_decision(
         replace_text(workspace.top / manifest_path(spec.name), dump_manifest(manifest))
         digest = manifest.digest
     replace_text(workspace.top / considered_path(spec.name), dump_considered(considered))
-    commit = publish(
-        workspace.repository,
-        release_change(workspace, spec, considered, digest),
-        workspace.settings.git.remote,
-        workspace.settings.git.branch,
+    commit = publish_decision(
+        workspace, release_change(workspace, spec, considered, digest), considered, tell
     )
     tell(
         f"Recorded {spec.name} {decided.version} as {commit[:12]}."
@@ -96,6 +95,19 @@ def record_decision(
         else f"Recorded as {commit[:12]}."
     )
     return recorded(considered, commit)
+
+
+def publish_decision(workspace: Workspace, change: Change, considered: Considered, tell: Tell) -> str:
+    """The commit of a decision. A kept champion changes nothing for anybody, and waits for no review."""
+    if considered.version is not None:
+        return workspace.publish(change, review_name(considered.model), tell)
+    git = workspace.settings.git
+    return publish(workspace.repository, change, git.remote, git.branch)
+
+
+def review_name(model: str) -> str:
+    """Of the branch by which a release is reviewed: one at a time of each model."""
+    return f"{model}/release"
 
 
 def recorded(considered: Considered, commit: str, *, changed: bool = True) -> Recorded:
@@ -150,7 +162,9 @@ def release_change(
         assert digest is not None
         subject = f"Release {spec.name} {considered.version}"
         trailers["Digest"] = digest
-        tags = (Tag(release_tag(spec.name, considered.version), subject),)
+        # Whose signature, where there is one, is so for the digest without Git at hand too.
+        message = f"{subject}\n\nDigest: {digest}"
+        tags = (Tag(release_tag(spec.name, considered.version), message),)
     body = "\n".join(considered.decision.reasons)
     return Change(tuple(paths), subject, body, trailers, tags)
 
@@ -166,7 +180,11 @@ def _manifest(
         version=decided.version,
         parent=decided.parent,
         task=spec.task,
-        files=(_model_file(workspace, spec.name), *_compiled_files(workspace, spec.name)),
+        files=(
+            _model_file(workspace, spec.name),
+            *_compiled_files(workspace, spec.name),
+            *_reference_file(workspace, spec.name),
+        ),
         predictor=_predictor(workspace.top, spec.name),
         inputs=decided.inputs,
         features=decided.features,
@@ -237,6 +255,14 @@ def _model_file(workspace: Workspace, model: str) -> ReleaseFile:
 def _compiled_files(workspace: Workspace, model: str) -> tuple[ReleaseFile, ...]:
     paths = sorted((workspace.top / compiled_folder(model)).glob("*"))
     return tuple(_file_by_content(path.relative_to(workspace.top), path.read_bytes()) for path in paths)
+
+
+def _reference_file(workspace: Workspace, model: str) -> tuple[ReleaseFile, ...]:
+    """None where dvc.yaml is older than the reference, and no stage answers for a file of that name."""
+    path = reference_path(model)
+    if path not in workspace.dvc.outs(Path("models") / model / "dvc.yaml"):
+        return ()
+    return (_file_by_content(path, (workspace.top / path).read_bytes()),)
 
 
 def _predictor(top: Path, model: str) -> Predictor:

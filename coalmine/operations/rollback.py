@@ -13,13 +13,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from coalmine.audit.record import closing_commit
-from coalmine.errors import InputError, NotFound, PushRejected, RemoteUnavailable, Unavailable
+from coalmine.errors import (
+    InputError,
+    MachineUnready,
+    NotFound,
+    PushRejected,
+    RemoteUnavailable,
+    Unavailable,
+)
 from coalmine.journals import journal
 from coalmine.manifest import Trigger
 from coalmine.operations.champion import release
 from coalmine.operations.environments import open_environment
 from coalmine.operations.going_back import Intent, carry_out, finish, intend
 from coalmine.operations.serving_environment import ServingEnvironment
+from coalmine.operations.signatures import require_signed
 from coalmine.operations.steer import steer
 from coalmine.operations.steps import Steps, directly
 from coalmine.operations.unfinished import unfinished_rollout
@@ -62,13 +70,15 @@ def roll_back(
     Raises:
         NotFound: nothing serves, or there is no such release.
         InputError: the version asked for is the one that is being rolled out.
-        IntegrityError: the release's bytes are not what its manifest says; the users stay.
+        IntegrityError: the release's bytes are not what its manifest says, or signatures are required and
+            nobody allowed has signed it; the users stay.
         ServerUnavailable: it does not start; the users stay.
         CoalmineError: the users are back, but the record waits, and why: run again to finish.
     """
     spec = load_model_spec(workspace.top, model)
     serving = open_environment(workspace, environment)
-    with suppress(RemoteUnavailable, PushRejected):  # to go back waits for no Git remote
+    # To go back waits for no remote and no key.
+    with suppress(RemoteUnavailable, PushRejected, MachineUnready):
         serving.rollouts.catch_up()
     wanted = None if to is None else to.removeprefix("v")
     finished = finish(workspace, serving, model, tell, steps)
@@ -84,7 +94,9 @@ def roll_back(
             raise InputError(
                 f"{model} {wanted} is what is being rolled out in {environment}, not an older one"
             )
-        release(workspace.repository, model, wanted)  # there is one, before anything is stopped
+        further = release(workspace.repository, model, wanted)  # there is one, before anything is stopped
+        if wanted != stable.version:
+            require_signed(workspace, environment, [(model, wanted, further.commit)])
         since = _abort(workspace, serving, slots, wanted, trigger, tell, spec.rollout.no_data_budget_s)
         slots = serving.slots(model)
         if slots.stable_release is not None and slots.stable_release.version == wanted:
@@ -92,6 +104,9 @@ def roll_back(
     elif stable.version == wanted:
         raise NotFound(f"{model} {wanted} serves {environment} already: there is nothing to go back to")
     after = _after(workspace, serving, slots, wanted)
+    target = after.stable_release
+    assert target is not None
+    require_signed(workspace, environment, [(model, target.version, target.commit)])
     number = max(assignments(workspace.repository, model, environment), default=0) + 1
     intent = Intent(before=slots, after=after, assignment=number, triggered_by=trigger)
     intend(workspace.top, intent)

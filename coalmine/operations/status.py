@@ -9,6 +9,7 @@ from coalmine.audit.situation import NextStep, Situation, next_steps, standing
 from coalmine.errors import Conflict, Unavailable
 from coalmine.journals import journal
 from coalmine.notifications.sent import undelivered
+from coalmine.operations.eligible import next_in_words
 from coalmine.operations.environments import open_environment
 from coalmine.operations.going_back import intended
 from coalmine.operations.serving_environment import ServingEnvironment
@@ -41,6 +42,7 @@ class ModelStatus:
     """weights: version to percent of the users, as the route shows; None when it cannot be read, and
     `trouble` says why. undelivered: notices of the newest rollout that somebody should have got and did not.
     rollback_waits: a rollback that was begun on this machine and is not recorded yet, in words for people.
+    next_release: what may go to an environment with rules now, and why nothing newer, in words for people.
     """
 
     environment: str
@@ -54,6 +56,7 @@ class ModelStatus:
     trouble: str | None
     undelivered: tuple[str, ...] = ()
     rollback_waits: str | None = None
+    next_release: str | None = None
 
 
 def status(workspace: Workspace, environment: str) -> list[ModelStatus]:
@@ -81,6 +84,7 @@ def _model_status(workspace: Workspace, serving: ServingEnvironment, model: str)
         trouble=trouble,
         undelivered=_undelivered(serving, model),
         rollback_waits=_rollback_waits(workspace, serving, model),
+        next_release=next_in_words(workspace, serving.name, model),
     )
 
 

@@ -23,8 +23,11 @@ def steer(
 
     Raises:
         NotFound: no such model or environment, or no rollout of `model` is under way in `environment`.
+        RepositoryUnready, MachineUnready: signatures are required, and this clone cannot sign.
     """
     load_model_spec(workspace.top, model)
+    if ask not in (Ask.ABORT, Ask.PAUSE):  # what protects users waits for no key
+        workspace.require_signing()
     serving = open_environment(workspace, environment)
     rollouts = serving.rollouts
     folder = unfinished_rollout(workspace, serving, serving.slots(model))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from coalmine.audit.verify import data as dvc_data
+from coalmine.audit.verify.cores import Cores
 from coalmine.audit.verify.deliveries import delivery_findings, read_deliveries
 from coalmine.audit.verify.evidence import evidence_findings, read_closings
 from coalmine.audit.verify.findings import Finding, Scope
@@ -16,22 +17,25 @@ from coalmine.audit.verify.history import (
     trailer_findings,
 )
 from coalmine.audit.verify.releases import decisions, read_releases, release_findings
+from coalmine.audit.verify.signatures import required_signatures, signature_findings
 from coalmine.audit.verify.snapshot import Snapshot
 from coalmine.errors import NotFound
 from coalmine.operations.workspace import Workspace
+from coalmine.registry.trust import read_trust
 from coalmine.spec import model_names
 
 
 @dataclass(frozen=True)
 class Verified:
-    """releases, deliveries, rollouts, objects: how many were checked. not_checked: what was not looked
-    at, each as a clause."""
+    """releases, deliveries, rollouts, objects, signatures: how many were checked. not_checked: what was not
+    looked at, each as a clause."""
 
     findings: tuple[Finding, ...]
     releases: int = 0
     deliveries: int = 0
     rollouts: int = 0
     objects: int = 0
+    signatures: int = 0
     not_checked: tuple[str, ...] = ()
 
     @property
@@ -43,6 +47,7 @@ class Verified:
         """One sentence for people."""
         checked = (
             f"{self.releases:,} releases, {self.deliveries:,} changes of slots, {self.rollouts:,} rollouts"
+            + (f", {self.signatures:,} signatures" if self.signatures else "")
             + (f" and {self.objects:,} objects" if self.objects else "")
         )
         number = len(self.findings)
@@ -67,13 +72,23 @@ def verify(
         InputError: `pinned` is no full id.
         RepositoryUnready: a shallow clone, or one that lacks files of its own history.
         RemoteUnavailable: with `data`, the DVC remote is away: run again.
+        MachineUnready: a process that helped was ended: run again.
     """
     workspace.repository.require_whole_history()
     snapshot, scope = Snapshot(workspace.repository), Scope(model, environment)
     _require_known(workspace, snapshot, scope)
-    releases = read_releases(snapshot)
-    deliveries = read_deliveries(snapshot, scope)
+    with Cores() as cores:
+        return _verified(workspace, snapshot, scope, cores, pinned=pinned, data=data)
+
+
+def _verified(
+    workspace: Workspace, snapshot: Snapshot, scope: Scope, cores: Cores, *, pinned: str | None, data: bool
+) -> Verified:
+    releases = read_releases(snapshot, cores)
+    deliveries = read_deliveries(snapshot, scope, cores)
     closings = read_closings(snapshot, scope)
+    trust = read_trust(workspace.repository)
+    required = required_signatures(snapshot, deliveries, trust, scope)
     wanted = dvc_data.wanted_objects(snapshot, releases, scope) if data else []
 
     def findings() -> Iterator[Finding]:
@@ -84,7 +99,8 @@ def verify(
         yield from trailer_findings(snapshot, scope)
         yield from release_findings(snapshot, releases, scope)
         yield from delivery_findings(snapshot, releases, deliveries, scope)
-        yield from evidence_findings(snapshot, closings)
+        yield from signature_findings(workspace.repository, snapshot, required, trust)
+        yield from evidence_findings(snapshot, closings, cores)
         if wanted:
             with workspace.dvc.remote_objects() as read:
                 yield from dvc_data.data_findings(wanted, read)
@@ -96,6 +112,7 @@ def verify(
         len(deliveries),
         len(closings),
         len(wanted),
+        len(required),
         tuple(_not_checked(snapshot, scope, uncomputable, pinned=pinned, data=data)),
     )
 

@@ -28,6 +28,9 @@ _FINAL = {
     "ReconciliationFailed": "the API server refuses what was built",
 }
 
+# A source that is Ready=False with one of these is being fetched: its controller was interrupted and goes on.
+_BEING_FETCHED = ("Progressing", "ProgressingWithRetry", "NewRevision")
+
 _HEALTH = "health check"
 _NOT_ALLOWED = re.compile("authentication required|authorization failed|unable to authenticate|denied", re.I)
 
@@ -142,9 +145,9 @@ def unhandled(thing: Json, within_s: float) -> str:
 
 
 def source_failure(source: Json) -> str | None:
-    """Why the commit cannot be fetched; None: something was."""
+    """Why the commit cannot be fetched; None: something was, or is being fetched."""
     ready = _condition(source, "Ready")
-    if ready.get("status") != "False":
+    if ready.get("status") != "False" or ready.get("reason") in _BEING_FETCHED:
         return None
     name, namespace, words = source["metadata"]["name"], source["metadata"]["namespace"], _words(ready)
     said = f"{named(source)} cannot fetch {_followed(source)} of {_url(source)}: {words}"

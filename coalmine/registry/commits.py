@@ -5,6 +5,8 @@ built in an index of its own. The commit and its tags appear locally in one tran
 the remote in one push, so a process killed between any two steps leaves either the state before
 or one that the same call completes. A remote that moved on is joined file by file (`joining`),
 never forced; where it cannot be joined, the commit is taken back.
+
+Where Git is told to sign by SSH, commits and tags are signed.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from coalmine.errors import PushRejected
 from coalmine.registry.joining import joined_tree
 from coalmine.registry.locks import exclusive
 from coalmine.registry.repository import Commit, Repository
+from coalmine.registry.signing import SigningKey, signing_key
 from coalmine.registry.tags import is_registry_tag
-from coalmine.registry.upstream import Upstream
+from coalmine.registry.upstream import Refusal, Upstream
 
 _LOCK_WAIT_S = 60.0  # somebody else's push to a slow host
 _PUSH_TRIES = 20
@@ -76,6 +79,7 @@ def publish(repository: Repository, change: Change, remote: str, branch: str) ->
 
     Raises:
         RepositoryUnready: detached HEAD, another branch, no such remote, no identity.
+        MachineUnready: Git is told to sign, and the key cannot; nothing was written.
         RemoteUnavailable: commit and tags stay here, and the next call pushes them.
         PushRejected: the remote moved on and the two cannot be joined, or it refuses. The commit
             and its tags are taken back; the files stay as they are.
@@ -83,15 +87,15 @@ def publish(repository: Repository, change: Change, remote: str, branch: str) ->
     """
     repository.require_remote(remote)
     repository.require_branch(branch)
-    who = repository.identity()
+    who, key = repository.identity(), usable_key(repository)
     lock = repository.git_dir / "coalmine.lock"
     with exclusive(lock, f"Recording a commit in {repository.top}", who, wait_s=_LOCK_WAIT_S):
         upstream = Upstream(repository, remote, branch)
         if upstream.tip() is None:
             upstream.fetch()
-        sha = _record(upstream, change)
+        sha = _record(upstream, change, key)
         try:
-            return _deliver(upstream, change, sha)
+            return _deliver(upstream, change, sha, key)
         except PushRejected:
             _take_back(upstream, change)
             raise
@@ -113,36 +117,48 @@ def catch_up(repository: Repository, remote: str, branch: str) -> None:
         upstream = Upstream(repository, remote, branch)
         upstream.fetch()
         if upstream.has_moved_on():
-            _join(upstream, _NOTHING_NEW, "")
+            join(upstream, _NOTHING_NEW, "", usable_key(repository))
+
+
+def usable_key(repository: Repository) -> SigningKey | None:
+    """None: nothing is signed here.
+
+    Raises:
+        MachineUnready: there is a key, and it cannot sign.
+    """
+    key = signing_key(repository)
+    if key is not None:
+        key.require_usable()
+    return key
 
 
 # --- the commit here -------------------------------------------------------------------
 
 
-def _record(upstream: Upstream, change: Change) -> str:
+def _record(upstream: Upstream, change: Change, key: SigningKey | None) -> str:
     """The commit that holds `change`, made if need be, with its tags; HEAD is it or above it."""
     repository = upstream.repository
     head = repository.head()
-    tree = _tree_with(repository, head, change.paths)
+    tree = tree_with(repository, head, change.paths)
     updates = []
     if tree == _tree_of(repository, head):
         sha = _holder_of(repository, change) or head
     else:
         parent = f"{head}^" if _is_earlier_attempt(upstream, change) else head
-        sha = _commit(repository, tree, change.message, repository.git("rev-parse", parent))
+        sha = make_commit(repository, tree, change.message, repository.git("rev-parse", parent), key=key)
         updates.append(RefUpdate(f"refs/heads/{upstream.branch}", sha, head))
-    updates += _tag_updates(upstream, change, sha)
+    updates += _tag_updates(upstream, change, sha, key)
     # Before the branch moves: whoever commits after a death in between undoes nothing.
-    _stage(repository, change.paths)
+    stage_paths(repository, change.paths)
     _update_refs(repository, updates, change.subject)
     return sha
 
 
-def _tree_with(repository: Repository, commit: str, paths: tuple[Path, ...]) -> str:
+def tree_with(repository: Repository, commit: str, paths: tuple[Path, ...]) -> str:
     """The tree of `commit` with `paths` as they stand in the working tree."""
     with repository.own_index() as env:
         repository.git("read-tree", commit, env=env)
-        _stage(repository, paths, env)
+        stage_paths(repository, paths, env)
         return repository.git("write-tree", env=env)
 
 
@@ -150,7 +166,9 @@ def _tree_of(repository: Repository, commit: str) -> str:
     return repository.git("rev-parse", f"{commit}^{{tree}}")
 
 
-def _stage(repository: Repository, paths: tuple[Path, ...], env: Mapping[str, str] | None = None) -> None:
+def stage_paths(
+    repository: Repository, paths: tuple[Path, ...], env: Mapping[str, str] | None = None
+) -> None:
     names = [path.as_posix() for path in paths]
     # `git add` refuses a name that is neither a file nor in the index: gone here and there.
     tracked = set(repository.git("ls-files", "-z", "--", *names, env=env).split("\0")) if names else set()
@@ -164,10 +182,17 @@ def _stage(repository: Repository, paths: tuple[Path, ...], env: Mapping[str, st
         repository.git("add", "--all", "--", *known, env=env)
 
 
-def _commit(
-    repository: Repository, tree: str, message: str, *parents: str, author: Mapping[str, str] | None = None
+def make_commit(
+    repository: Repository,
+    tree: str,
+    message: str,
+    *parents: str,
+    key: SigningKey | None,
+    author: Mapping[str, str] | None = None,
 ) -> str:
     options = [word for parent in parents for word in ("-p", parent)]
+    if key is not None:
+        options.append("-S")
     return repository.git("commit-tree", tree, *options, "-F", "-", stdin=message.encode(), env=author)
 
 
@@ -187,7 +212,7 @@ def _is(change: Change, commit: Commit) -> bool:
     return commit.subject == change.subject and dict(commit.trailers) == dict(change.trailers)
 
 
-def _tag_updates(upstream: Upstream, change: Change, sha: str) -> list[RefUpdate]:
+def _tag_updates(upstream: Upstream, change: Change, sha: str, key: SigningKey | None) -> list[RefUpdate]:
     """What makes the change's tags stand where they should, as annotated tags.
 
     Raises:
@@ -205,14 +230,17 @@ def _tag_updates(upstream: Upstream, change: Change, sha: str) -> list[RefUpdate
             raise PushRejected(_taken(tag.name, at))
         reference = f"refs/tags/{tag.name}"
         old = _NOTHING if at is None else repository.git("rev-parse", reference)
-        updates.append(RefUpdate(reference, _annotated(repository, tag, wanted), old))
+        updates.append(RefUpdate(reference, _annotated(repository, tag, wanted, key), old))
     return updates
 
 
-def _annotated(repository: Repository, tag: Tag, commit: str) -> str:
+def _annotated(repository: Repository, tag: Tag, commit: str, key: SigningKey | None) -> str:
     tagger = repository.git("var", "GIT_COMMITTER_IDENT")
-    content = f"object {commit}\ntype commit\ntag {tag.name}\ntagger {tagger}\n\n{tag.message.strip()}\n"
-    return repository.git("mktag", stdin=content.encode())
+    text = f"object {commit}\ntype commit\ntag {tag.name}\ntagger {tagger}\n\n{tag.message.strip()}\n"
+    content = text.encode()
+    if key is not None:
+        content += key.sign(content)
+    return repository.git("mktag", stdin=content)
 
 
 def _taken(tag: str, commit: str) -> str:
@@ -237,7 +265,7 @@ def _update_refs(repository: Repository, updates: list[RefUpdate], reason: str) 
 # --- the commit there ------------------------------------------------------------------
 
 
-def _deliver(upstream: Upstream, change: Change, sha: str) -> str:
+def _deliver(upstream: Upstream, change: Change, sha: str, key: SigningKey | None) -> str:
     """Push until the remote has it; the commit may be another one after joining."""
     for _ in range(_PUSH_TRIES):
         refusal = upstream.push(_tags_to_push(upstream, change))
@@ -246,17 +274,28 @@ def _deliver(upstream: Upstream, change: Change, sha: str) -> str:
         upstream.fetch()
         _require_free_tags(upstream, change)
         if upstream.has_moved_on():
-            sha = _join(upstream, change, sha)
+            sha = join(upstream, change, sha, key)
         elif refusal.transient:
             time.sleep(_PUSH_WAIT_S)
         else:
-            raise PushRejected(
-                f"The Git remote `{upstream.remote}` refuses the commit: {refusal.words}. Nothing was "
-                "recorded, and the files here are left as they are. Ask its owner for what it demands"
-            )
+            raise _refused(upstream, refusal)
     raise PushRejected(
         f"{upstream.name} moved on {_PUSH_TRIES} times while this was pushed. Nothing was recorded: run again"
     )
+
+
+def _refused(upstream: Upstream, refusal: Refusal) -> PushRejected:
+    said = (
+        f"The Git remote `{upstream.remote}` refuses the commit: {refusal.words}. Nothing was recorded, and "
+        "the files here are left as they are"
+    )
+    if refusal.is_protection:
+        return PushRejected(
+            f"{said}. The branch {upstream.branch} is protected. Releases and candidates can go by pull "
+            "requests: `git: {review: {}}` in coalmine.yaml. All else (kept champions, how rollouts ended, "
+            "rollbacks) this account pushes, which the host must let past the protection"
+        )
+    return PushRejected(f"{said}. Ask its owner for what it demands")
 
 
 def _tags_to_push(upstream: Upstream, change: Change) -> list[str]:
@@ -276,7 +315,7 @@ def _require_free_tags(upstream: Upstream, change: Change) -> None:
             raise PushRejected(_taken(tag.name, there[tag.name]))
 
 
-def _join(upstream: Upstream, change: Change, sha: str) -> str:
+def join(upstream: Upstream, change: Change, sha: str, key: SigningKey | None) -> str:
     """Bring branch and working tree onto what the remote holds now; return the change's commit.
 
     The change alone is made anew on top. Below it may be commits that others refer to by name
@@ -296,10 +335,14 @@ def _join(upstream: Upstream, change: Change, sha: str) -> str:
     else:
         tree = joined_tree(repository, found.text, theirs=tip, ours=head)
         if unpushed == [sha] and _is(change, repository.commit(sha)):
-            new = sha = _commit(repository, tree, change.message, tip, author=_author_of(repository, sha))
+            author = _author_of(repository, sha)
+            new = sha = make_commit(repository, tree, change.message, tip, key=key, author=author)
         else:
-            new = _commit(repository, tree, f"Merge {upstream.name}\n", head, tip)
-    updates = [RefUpdate(f"refs/heads/{upstream.branch}", new, head), *_tag_updates(upstream, change, sha)]
+            new = make_commit(repository, tree, f"Merge {upstream.name}\n", head, tip, key=key)
+    updates = [
+        RefUpdate(f"refs/heads/{upstream.branch}", new, head),
+        *_tag_updates(upstream, change, sha, key),
+    ]
     # Before the branch moves, for the same reason as above.
     _move_working_tree(upstream, head, new)
     _update_refs(repository, updates, f"join {upstream.name}")

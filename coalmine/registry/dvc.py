@@ -33,6 +33,7 @@ from coalmine.registry.faults import (
     machine_fault,
     without_credentials,
 )
+from coalmine.registry.object_stores import ObjectStore
 from coalmine.registry.stage_runs import OnLine, run_apart
 
 # DVC is imported within functions: it takes more than half a second, and most commands need none of it.
@@ -66,6 +67,15 @@ class StageChange:
     stage: str
     path: Path
     keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stores:
+    """runs: the folder in which DVC remembers what its stages made of what, to save running them again."""
+
+    remote: ObjectStore
+    cache: ObjectStore
+    runs: Path
 
 
 class DvcProject:
@@ -309,6 +319,26 @@ class DvcProject:
                     yield from pieces(digest)
 
             yield read
+
+    @contextmanager
+    def stores(self) -> Iterator[Stores]:
+        """Where objects lie. While the block runs, no other DVC command of this clone begins or ends.
+
+        Raises:
+            RepositoryUnready: no remote is set up.
+            RemoteUnavailable: it cannot be reached.
+            AlreadyRunning: another DVC command is at work.
+        """
+        from dvc_data.hashfile.db import get_index
+
+        with self._locked() as repo:
+            with self._reaching():
+                remote = repo.cloud.get_remote_odb(command="gc")
+            yield Stores(
+                ObjectStore(remote, self._reaching, forget=lambda: get_index(remote).clear()),
+                ObjectStore(repo.cache.local, self._reaching),
+                Path(repo.stage_cache.cache_dir),
+            )
 
     def absent(self, digests: Iterable[str]) -> set[str]:
         """Those of DVC's `digests` that the remote does not have, whatever this machine has.

@@ -55,6 +55,26 @@ def materialise(repository: Repository, dvc: DvcProject, model: str, commit: str
     return folder
 
 
+def read_released(dvc: DvcProject, file: ReleaseFile) -> bytes:
+    """One file of a release, without the others.
+
+    Raises:
+        NotFound: nobody has it.
+        RemoteUnavailable: it is not on this machine, and the DVC remote cannot be reached.
+        IntegrityError: it is not what the manifest says.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "released"
+        dvc.fetch(file.md5, place)
+        content = place.read_bytes()
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        raise IntegrityError(
+            f"{file.path} is not what was released: the manifest says sha256 {file.sha256}. Find out who "
+            f"changed the object {file.md5} in the DVC cache and remote; take it away and run again"
+        )
+    return content
+
+
 def release_folder(into: Path, digest: str) -> Path:
     """Where `materialise` puts the release whose manifest has the sha256 `digest`."""
     return into / digest[:_DIGEST_LENGTH]

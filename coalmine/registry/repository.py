@@ -32,19 +32,22 @@ _ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",  # nobody may be there to answer
     "GIT_NO_REPLACE_OBJECTS": "1",  # a name means its own bytes, whatever a clone lets stand in for them
 }
+_OPTIONS = ("-c", "log.showSignature=false")  # or what a person likes to see stands between what is read
 _INDEX_LOCK_TRIES = 50  # editors and prompts hold the index for some milliseconds
 _INDEX_LOCK_WAIT_S = 0.1
 
 
 @dataclass(frozen=True)
 class Commit:
-    """`at` is when it was committed; `author` is "Name <mail>"."""
+    """`at` is when it was committed; `author` is "Name <mail>". `signer`: who signed it, as allowed_signers
+    names them, where that was asked for."""
 
     sha: str
     at: datetime
     author: str
     subject: str
     trailers: Mapping[str, str]
+    signer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -329,7 +332,7 @@ class Repository:
             given.write(stdin)
             given.seek(0)
             status, out, err = self._library.git.execute(
-                ["git", *arguments],
+                ["git", *_OPTIONS, *arguments],
                 istream=given,
                 with_extended_output=True,
                 with_exceptions=False,

@@ -15,6 +15,7 @@ from coalmine.errors import NotFound
 from coalmine.registry.faults import machine_fault
 from coalmine.registry.repository import Repository
 
+PREFIX = "coalmine-scratch-"  # of the temporary folder's name
 _CLONE = "code"
 
 
@@ -34,7 +35,7 @@ def scratch_clone(repository: Repository, commit: str, *, keep: bool = False) ->
             "git fetch --unshallow"
         )
     try:
-        folder = Path(tempfile.mkdtemp(prefix="coalmine-scratch-")).resolve()
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
     except OSError as error:
         raise machine_fault(error, tempfile.gettempdir()) from error
     try:
@@ -47,6 +48,15 @@ def scratch_clone(repository: Repository, commit: str, *, keep: bool = False) ->
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_clone_of(repository: Repository, folder: Path) -> bool:
+    """Whether `folder` holds a clone that `scratch_clone` made of `repository`, and this user may read it."""
+    try:
+        objects = (folder / _CLONE / ".git/objects/info/alternates").read_text(encoding="utf-8").strip()
+        return Path(objects).samefile(repository.git_dir / "objects")
+    except OSError:
+        return False
 
 
 def _set_up_dvc(origin: Path, top: Path, folder: Path) -> None:

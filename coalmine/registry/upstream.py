@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from coalmine.errors import RemoteUnavailable
@@ -10,8 +12,16 @@ from coalmine.registry.faults import machine_fault_in
 from coalmine.registry.repository import Outcome, Repository
 
 ANSWERS_WITHIN_S = 300.0  # a whole fetch or push: of commits, since data and models go to the DVC remote
+_SEEN = "refs/coalmine/seen/"  # what the remote has names for, for as long as it is looked at
 # Another push holds the remote's locks at this moment.
 _TRANSIENT = ("cannot lock ref", "failed to update ref", "failed to lock", "incorrect old value provided")
+# How hosts say that a branch takes pull requests alone: GitHub (branch protection, rules), GitLab, Gitea and
+# Forgejo, Bitbucket, Azure DevOps.
+_PROTECTED = re.compile(
+    r"protected branch|branch is protected|is protected|GH006|GH013|only be modified through pull request"
+    r"|TF402455|must use a pull request",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -20,6 +30,11 @@ class Refusal:
 
     words: str
     transient: bool
+
+    @property
+    def is_protection(self) -> bool:
+        """Whether the branch takes no pushes from this account, as far as the words tell."""
+        return _PROTECTED.search(self.words) is not None
 
 
 @dataclass(frozen=True)
@@ -75,6 +90,25 @@ class Upstream:
         if outcome.status != 0 and "couldn't find remote ref" not in outcome.err:
             raise self._unavailable(outcome)
 
+    @contextmanager
+    def all_references(self) -> Iterator[None]:
+        """While the block runs, all that the remote has a name for has one here too: every branch and tag,
+        and what a host keeps beside them, such as pull requests.
+
+        Raises:
+            RemoteUnavailable: it cannot be reached.
+        """
+        # An empty refmap: what this clone follows of the remote stays as it was last fetched.
+        fetch = ("fetch", "--quiet", "--no-tags", "--prune", "--no-write-fetch-head", "--refmap=")
+        outcome = self._ask(*fetch, self.remote, f"+refs/*:{_SEEN}*")
+        if outcome.status != 0:
+            raise self._unavailable(outcome)
+        try:
+            yield
+        finally:
+            seen = self.repository.git("for-each-ref", "--format=delete %(refname)", _SEEN)
+            self.repository.git("update-ref", "--stdin", stdin=f"{seen}\n".encode() if seen else b"")
+
     def tags(self) -> dict[str, str]:
         """The remote's tags, to the commits they stand on.
 
@@ -95,8 +129,43 @@ class Upstream:
             RemoteUnavailable: it cannot be reached.
         """
         heads = f"refs/heads/{self.branch}"
-        refspecs = [f"{heads}:{heads}", *(f"refs/tags/{tag}:refs/tags/{tag}" for tag in tags)]
-        outcome = self._ask("push", "--atomic", "--porcelain", self.remote, *refspecs)
+        return self._push("--atomic", refspecs=[f"{heads}:{heads}", *_of_tags(tags)])
+
+    def push_tags(self, tags: Iterable[str]) -> Refusal | None:
+        """As `push`, without the branch."""
+        return self._push("--atomic", refspecs=_of_tags(tags))
+
+    def push_beside(
+        self, name: str, commit: str, instead_of: str | None, options: Iterable[str] = ()
+    ) -> Refusal | None:
+        """As `push`, for the branch `name`, which is at `instead_of` until then. options: for the host."""
+        reference = f"refs/heads/{name}"
+        words = [f"--push-option={option}" for option in options]
+        lease = f"--force-with-lease={reference}:{instead_of or ''}"
+        return self._push(lease, *words, refspecs=[f"{commit}:{reference}"])
+
+    def delete_beside(self, name: str) -> None:
+        """The branch `name` is not needed any more. A host that does not want that keeps it.
+
+        Raises:
+            RemoteUnavailable: it cannot be reached, or has no such branch.
+        """
+        self._push(refspecs=[f":refs/heads/{name}"])
+
+    def fetch_beside(self, name: str, into: str) -> bool:
+        """The branch `name` as the reference `into`, which stays as it was where there is no such branch.
+
+        Raises:
+            RemoteUnavailable: it cannot be reached.
+        """
+        refspec = f"+refs/heads/{name}:{into}"
+        outcome = self._ask("fetch", "--quiet", "--no-tags", "--refmap=", self.remote, refspec)
+        if outcome.status != 0 and "couldn't find remote ref" not in outcome.err:
+            raise self._unavailable(outcome)
+        return outcome.status == 0
+
+    def _push(self, *options: str, refspecs: Iterable[str]) -> Refusal | None:
+        outcome = self._ask("push", "--porcelain", *options, self.remote, *refspecs)
         if outcome.status == 0:
             return None
         refused = [line for line in outcome.text.splitlines() if line.startswith("!")]
@@ -127,3 +196,7 @@ class Upstream:
             f"The Git remote `{self.remote}` of {self.repository.top} cannot be reached. What is committed "
             f"here stays; run again when it is back. Git said: {said}"
         )
+
+
+def _of_tags(tags: Iterable[str]) -> list[str]:
+    return [f"refs/tags/{tag}:refs/tags/{tag}" for tag in tags]

@@ -53,7 +53,7 @@ def all_changes(
     """
     told = repository.git_bytes(
         *("log", "--topo-order", "--reverse", "--full-history", "--sparse"),
-        *("-c", "--raw", "--no-abbrev", "--no-renames", "-z", "--no-show-signature", _LOG_FORMAT),
+        *("-c", "--raw", "--no-abbrev", "--no-renames", "-z", _LOG_FORMAT),
         *(*revisions, "--", *files),
     )
     words = told.decode("utf-8", "surrogateescape").split("\0")

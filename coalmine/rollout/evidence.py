@@ -37,12 +37,15 @@ class Answers:
     the proxy's counters go on.
     `scores` holds (upper bound, predictions at or below it), ascending, cumulative; by row.
     `labels` counts the requests whose true label came, `loss` sums what they lost, each in [0, 1].
+    `binned` counts requests by bin of the release's reference, for each of its distributions by key; empty
+    where nobody asked for it, and in every rollout.
     """
 
     epoch: str
     scores: tuple[tuple[float, int], ...] = ()
     labels: int = 0
     loss: float = 0.0
+    binned: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ class AnswerCounts:
     within: tuple[int, ...] = ()
     labels: int = 0
     loss: float = 0.0
+    binned: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -210,11 +214,21 @@ def _answers(before: Reading, after: Reading) -> dict[Arm, AnswerCounts]:
 def answered(before: Answers, after: Answers) -> AnswerCounts | None:
     """What was counted between the two; None across a restart: what the server counted before it died is not
     known to the end."""
+    if any(len(before.binned.get(key, rows)) != len(rows) for key, rows in after.binned.items()):
+        return None
     counts = AnswerCounts(
-        _grown(before.scores, after.scores), after.labels - before.labels, after.loss - before.loss
+        _grown(before.scores, after.scores),
+        after.labels - before.labels,
+        after.loss - before.loss,
+        {key: _grown_bins(before.binned.get(key, ()), rows) for key, rows in after.binned.items()},
     )
-    anew = before.epoch != after.epoch or min(counts.labels, counts.loss, *counts.within, 0) < 0
+    bins = (count for rows in counts.binned.values() for count in rows)
+    anew = before.epoch != after.epoch or min(counts.labels, counts.loss, *counts.within, *bins, 0) < 0
     return None if anew else counts
+
+
+def _grown_bins(before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(now - earlier for earlier, now in zip(before or (0,) * len(after), after, strict=True))
 
 
 def _score_bounds(reading: Reading) -> tuple[float, ...]:

@@ -18,10 +18,11 @@ from urllib.parse import parse_qs, unquote
 import orjson
 
 from coalmine.serving import openapi, protocol, records
-from coalmine.serving.audience import audience_of
+from coalmine.serving.audience import Audience, audience_of
 from coalmine.serving.batching import Batcher, Outputs
 from coalmine.serving.binary import HEADER as JSON_LENGTH
 from coalmine.serving.binary import split
+from coalmine.serving.binned import BinnedRows
 from coalmine.serving.feedback import SCORES, Labels
 from coalmine.serving.http import JSON, Answer, Request, error_answer, json_body, parse_json
 from coalmine.serving.logs import event
@@ -75,6 +76,8 @@ class Serving:
         self._payloads = payloads
         self._started_s = time.time()
         who = {"model_name": manifest.model, "model_version": manifest.version, "slot": slot.value}
+        reference = predictor.reference
+        self._binned = None if reference is None else BinnedRows(reference, manifest.columns, who)
         self._telemetry = Telemetry(
             who,
             manifest.digest,
@@ -82,6 +85,7 @@ class Serving:
             self._started_s,
             lambda: self._inferring,
             None if payloads is None else payloads.counts,
+            None if self._binned is None else self._binned.exposition,
         )
         self._page, self._openapi = page(manifest, slot), orjson.dumps(openapi.document(manifest))
         self._routes = self._all_routes()
@@ -160,17 +164,25 @@ class Serving:
         self._predict(request, Rows(asked.count, asked.columns), answer)
 
     def _predict(self, request: Request, rows: Rows, answer: Callable[[str, Outputs], Answer]) -> None:
-        told = partial(self._step, request, self._predicted, request, answer)
-        self._batcher.predict(self._predictor.take(rows), rows.count, request, told)
+        joined = self._predictor.join(rows)
+        told = partial(self._step, request, self._predicted, request, joined, answer)
+        self._batcher.predict(self._predictor.take(joined), rows.count, request, told)
 
     def _predicted(
-        self, request: Request, answer: Callable[[str, Outputs], Answer], outputs: Outputs | Exception
+        self,
+        request: Request,
+        rows: Rows,
+        answer: Callable[[str, Outputs], Answer],
+        outputs: Outputs | Exception,
     ) -> Answer | None:
         if request.is_over:
             return None
         if isinstance(outputs, Exception):
             raise outputs
-        self._telemetry.predicted(audience_of(request), outputs)
+        audience = audience_of(request)
+        self._telemetry.predicted(audience, outputs)
+        if self._binned is not None and audience is not Audience.TESTERS:  # who try the odd
+            self._binned.add(rows, outputs)
         self._served.remember(request.id, tuple(outputs[self._scores]))
         return answer(request.id, outputs)
 

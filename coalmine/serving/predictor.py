@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from coalmine.evaluation.reference import Reference
 from coalmine.manifest import Manifest
 from coalmine.serving.logs import event
 from coalmine.serving.refusal import FailureKind, Refusal
@@ -42,24 +43,39 @@ class Model(Protocol[Input]):
 
 
 class Predictor(Generic[Input]):
-    """One release's model, with the datasets released with it."""
+    """One release's model, with the datasets released with it. reference: None of an older release."""
 
-    def __init__(self, manifest: Manifest, model: Model[Input], lookups: Lookups | None = None) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        model: Model[Input],
+        lookups: Lookups | None = None,
+        reference: Reference | None = None,
+    ) -> None:
         self.manifest = manifest
+        self.reference = reference
         self.is_quick = model.is_quick
         self._model = model
         self._lookups = lookups
         self._inputs = [each.name for each in manifest.inputs]
 
-    def take(self, rows: Rows) -> Input:
+    def join(self, rows: Rows) -> Rows:
+        """A request's rows with what lookups add to them.
+
+        Raises:
+            Refusal: a key that a lookup does not have.
+        """
+        if self._lookups is None:
+            return rows
+        columns = rows.by_input(self._inputs)
+        return Rows(rows.count, {**columns, **self._lookups.join(columns, rows.count)})
+
+    def take(self, joined: Rows) -> Input:
         """
         Raises:
-            Refusal: a key that a lookup does not have, a value that the model does not know.
+            Refusal: a value that the model does not know.
         """
-        if self._lookups is not None:
-            columns = rows.by_input(self._inputs)
-            rows = Rows(rows.count, {**columns, **self._lookups.join(columns, rows.count)})
-        return self._model.take(rows)
+        return self._model.take(joined)
 
     def predict(self, inputs: Sequence[Input], counts: Sequence[int]) -> dict[str, list[Any]]:
         """The outputs of all rows of `inputs`, which have `counts` rows each.

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coalmine.errors import IntegrityError, NotFound
+from coalmine.evaluation.reference import Reference, parse_reference, reference_path
 from coalmine.manifest import Manifest, parse_manifest
 from coalmine.serving.predictor import Model, Predictor
 from coalmine.serving.protocol import Protocol
@@ -43,7 +44,8 @@ def load_release(folder: Path) -> Predictor[Any]:
     # First, so that the release's own code wins over that of the folder it was started in.
     sys.path.insert(0, str((folder / "code").resolve()))
     try:
-        predictor = Predictor(manifest, _model(folder, manifest), _lookups(folder, manifest))
+        model, lookups = _model(folder, manifest), _lookups(folder, manifest)
+        predictor = Predictor(manifest, model, lookups, _reference(folder, manifest))
         self_check(predictor)
     except IntegrityError as error:
         raise IntegrityError(f"{error}{_other_libraries(manifest)}") from error
@@ -69,7 +71,7 @@ def self_check(predictor: Predictor[Any]) -> None:
     ]
     try:
         rows = Protocol(manifest).read({"inputs": tensors}).rows
-        found = predictor.predict([predictor.take(rows)], [rows.count])
+        found = predictor.predict([predictor.take(predictor.join(rows))], [rows.count])
     except Refusal as refusal:
         raise IntegrityError(f"{named}: {refusal}") from refusal
     for output in manifest.outputs:
@@ -120,6 +122,13 @@ def _lookups(folder: Path, manifest: Manifest) -> Lookups | None:
     from coalmine.serving.lookups import Lookups
 
     return Lookups.load(folder, manifest)
+
+
+def _reference(folder: Path, manifest: Manifest) -> Reference | None:
+    path = reference_path(manifest.model)
+    if path.as_posix() not in (file.path for file in manifest.files):
+        return None
+    return parse_reference((folder / "files" / path).read_bytes(), str(path))
 
 
 def _fitted_path(folder: Path, manifest: Manifest) -> Path:

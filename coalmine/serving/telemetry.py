@@ -78,6 +78,7 @@ class Telemetry(Collector):
     """
     digest: of the release, as its manifest has it. started_s: since when it counts, in seconds since the
     epoch. in_flight: how many requests are under way, asked at a scrape; payloads: what became of them.
+    binned: what the release's reference counts, as Prometheus has it.
     """
 
     def __init__(
@@ -88,12 +89,14 @@ class Telemetry(Collector):
         started_s: float,
         in_flight: Callable[[], int],
         payloads: Callable[[], Mapping[str, int]] | None = None,
+        binned: Callable[[], bytes] | None = None,
     ) -> None:
         self._fixed = fixed
         self._digest = digest
         self._started_s = started_s
         self._in_flight = in_flight
         self._payloads = payloads
+        self._binned = binned
         self._output = "prediction" if task is Task.REGRESSION else "probability"
         self._asked = {audience: _Asked() for audience in Audience}
         self._labels = dict.fromkeys(LabelOutcome, 0)
@@ -126,7 +129,8 @@ class Telemetry(Collector):
         self._loss_sum += loss
 
     def exposition(self) -> bytes:
-        return generate_latest(self._registry)
+        binned = b"" if self._binned is None else self._binned()
+        return generate_latest(self._registry) + binned
 
     def collect(self) -> Iterator[Metric]:
         requests: dict[_Labels, int] = {

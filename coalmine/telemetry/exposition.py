@@ -16,6 +16,7 @@ from coalmine.errors import TelemetryUnavailable
 
 _SERIES = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})?$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+_ESCAPED = re.compile(r"\\(.)")
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,14 @@ def parse(exposition: str, names: Collection[str]) -> Iterator[Sample]:
 @lru_cache(maxsize=65_536)
 def _series(text: str) -> Series | None:
     match = _SERIES.match(text)
-    return None if match is None else Series(match["name"], dict(_LABEL.findall(match["labels"] or "")))
+    if match is None:
+        return None
+    labels = _LABEL.findall(match["labels"] or "")
+    return Series(match["name"], {name: _ESCAPED.sub(_unescaped, value) for name, value in labels})
+
+
+def _unescaped(escaped: re.Match[str]) -> str:
+    return "\n" if escaped[1] == "n" else escaped[1]
 
 
 def _number(text: str, line: str) -> float:

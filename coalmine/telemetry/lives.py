@@ -19,7 +19,9 @@ from dataclasses import dataclass, field
 from coalmine.errors import TelemetryUnavailable
 from coalmine.rollout.evidence import Answers, Counters
 from coalmine.slots import Slot
+from coalmine.telemetry.answers import by_bin
 from coalmine.telemetry.server_series import (
+    BINNED,
     DURATIONS,
     LABELS,
     LOSS,
@@ -155,7 +157,10 @@ class Total:
     def answers(self, epoch: str) -> Answers:
         scores = {float(bound): round(self._counts[SCORES, bound]) for bound in self._common[SCORES]}
         labels, loss = round(self._counts[(LABELS,)]), self._counts[(LOSS,)]
-        return Answers(epoch, tuple(sorted(scores.items())), labels, loss)
+        binned = by_bin(
+            (*series[1:], round(count)) for series, count in self._counts.items() if series[0] == BINNED
+        )
+        return Answers(epoch, tuple(sorted(scores.items())), labels, loss, binned)
 
 
 def answers_by_life(found: Seen, slot: Slot) -> dict[str, Answers]:

@@ -18,10 +18,16 @@ from coalmine.telemetry.prometheus import Instant
 USERS, COPIES = "users", "copies"  # audiences, as the servers call them
 REQUESTS, DURATIONS = "coalmine_requests_total", "coalmine_request_duration_seconds_bucket"
 SCORES, LABELS, LOSS = "coalmine_score_bucket", "coalmine_loss_count", "coalmine_loss_sum"
+BINNED = "coalmine_binned_total"
 _STARTED = "coalmine_started_seconds"
 _ASKED, _ANSWERED = (_STARTED, REQUESTS, DURATIONS), (SCORES, LABELS, LOSS)
 # What sets the series of one name apart within a pod.
-_APART = {REQUESTS: ("audience", "code"), DURATIONS: ("audience", "le"), SCORES: ("le",)}
+_APART = {
+    REQUESTS: ("audience", "code"),
+    DURATIONS: ("audience", "le"),
+    SCORES: ("le",),
+    BINNED: ("of", "name", "bin"),
+}
 
 _MARK = "coalmine"  # a label of what the query adds
 _SCRAPED, _NOW = "scraped", "now"
@@ -55,9 +61,9 @@ class Seen:
     others: Sequence[Instant] = ()
 
 
-def query(model: str, namespace: str, *others: str, answered: bool) -> str:
+def query(model: str, namespace: str, *others: str, answered: bool, binned: bool = False) -> str:
     """All of `Seen` in one; others: selectors of what else is to be seen at the same moment."""
-    names = (*_ASKED, *_ANSWERED) if answered else _ASKED
+    names = (*_ASKED, *(_ANSWERED if answered else ()), *((BINNED,) if binned else ()))
     of_model = f'model_name="{model}",namespace="{namespace}"'
     return " or ".join(
         (
@@ -84,7 +90,7 @@ def seen(found: Sequence[Instant]) -> Seen:
             now_s = each.value
         elif each.labels.get(_MARK) == _SCRAPED:
             scraped[_pod_of(each.labels)].append(each.value)
-        elif each.labels.get("__name__") in (*_ASKED, *_ANSWERED):
+        elif each.labels.get("__name__") in (*_ASKED, *_ANSWERED, BINNED):
             pods[_pod_of(each.labels)].append(each)
         else:
             others.append(each)

@@ -9,12 +9,12 @@ from coalmine.manifest import Trigger, Value
 
 class Cause(Value):
     """
-    who: the author of a change, as Git has it; what was watched, of lost quality.
+    who: the author of a change, as Git has it; what was watched, of lost quality and of a shift.
     because: for people, in one sentence.
     key: the same for the same cause, so that nobody retrains twice for it.
     """
 
-    kind: Literal["change", "quality"]
+    kind: Literal["change", "quality", "drift"]
     who: str
     because: str
     key: str

@@ -15,18 +15,26 @@ from typing import Self
 from coalmine.rollout.evidence import AnswerCounts, Answers, answered
 from coalmine.statistics import saved
 from coalmine.statistics.against_limits import AgainstLimits
+from coalmine.triggers.drift import Drift
+
+# Of lives that have left, the counts of so many are kept, the newest: a scrape may fail for a while. Servers
+# come and go as long as a release serves, and a ConfigMap has room for 1 MiB.
+_KEPT_AFTER_LEAVING = 20
 
 
 @dataclass(frozen=True)
 class Watched:
     """
     digest: of the release. lives: what each life of its servers had counted when it was last seen.
-    quality: None until it is asked for.
+    forgotten: lives that left so long ago that this is not kept; one that comes back counts from there on.
+    quality, drift: None until they are asked for.
     """
 
     digest: str
     lives: dict[str, Answers]
     quality: AgainstLimits | None = None
+    drift: Drift | None = None
+    forgotten: tuple[str, ...] = ()
 
     @classmethod
     def begin(cls, digest: str) -> Self:
@@ -34,10 +42,15 @@ class Watched:
 
     def with_answers(self, answers: Mapping[str, Answers]) -> tuple[Self, list[AnswerCounts]]:
         """After a look that found `answers`, by life; and what is new, by life."""
-        new = (answered(self.lives.get(life, Answers(now.epoch)), now) for life, now in answers.items())
-        return replace(self, lives={**self.lives, **answers}), [
-            counts for counts in new if counts is not None
-        ]
+        new = (answered(self._before(life, now), now) for life, now in answers.items())
+        left = [life for life in self.lives if life not in answers]
+        kept = {life: self.lives[life] for life in left[-_KEPT_AFTER_LEAVING:]}
+        forgotten = (*(life for life in self.forgotten if life not in answers), *left[:-_KEPT_AFTER_LEAVING])
+        after = replace(self, lives={**kept, **answers}, forgotten=forgotten)
+        return after, [counts for counts in new if counts is not None]
+
+    def _before(self, life: str, now: Answers) -> Answers:
+        return now if life in self.forgotten else self.lives.get(life, Answers(now.epoch))
 
     def to_json(self) -> dict[str, object]:
         return saved.to_json(self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def test_1_what_serves_now_and_who_put_it_there(ask: Ask) -> None:
         (line["Environment"], line["Model"], line["Version"], line["Until"], line["Who"], line["Proof"])
         for line in lines
     ] == [
-        ("local", MODEL, "1.0.0", "still", "Ada <ada@example.com>", "signature"),
+        ("local", MODEL, "1.0.0", "still", "Ada <ada@example.com>", "claimed"),
         (PRODUCTION, OTHER, "5.0.0", "still", "nightly schedule", "claimed"),
         (PRODUCTION, MODEL, "1.0.0", "still", "Sam <sam@example.com>", "claimed"),
     ]
@@ -134,7 +135,7 @@ def test_9_what_did_this_commit_do_and_which_releases_stand_on_it(ask: Ask, done
     world, _ = done
     said = ask("--commit", world.releases["5.0.0"].commit)
     assert "Release credit-risk 5.0.0" in said
-    assert "Ada <ada@example.com> (person, signature)" in said
+    assert "Ada <ada@example.com> (person, claimed)" in said
     code = world.git("rev-parse", f"{world.releases['5.0.0'].commit}^")
     built = ask("--commit", code[:12]).split("Releases built from its code")[1]
     assert f"5.0.0 2013-04-04 12:06:40 UTC {world.releases['5.0.0'].commit[:12]}" in " ".join(built.split())
@@ -173,6 +174,53 @@ def test_11_a_page_for_the_file_needs_nothing_else(
     ] == []
 
 
+def test_12_what_became_of_a_version_that_never_was_stable(found: Callable[..., Any], ask: Ask) -> None:
+    bad = found(MODEL, "--version", "2.0.0")
+    (course,) = bad["courses"]
+    assert (course["record"]["outcome"], course["record"]["environment"]) == ("rejected", "local")
+    assert bad["served"] == []
+    said = " ".join(ask(MODEL, "--version", "2.0.0").split())
+    assert "Ended rejected: too many failures" in said
+    assert "Most of the users on it 5 %" in said
+    assert re.search(r"Seen last by users 2013-04-04 04:00:\d\d UTC, by 5 % of them", said)
+    assert found(MODEL, "-e", PRODUCTION, "--version", "2.0.0")["courses"] == []
+
+
+def test_13_who_released_a_version_and_where_it_was_stable(found: Callable[..., Any]) -> None:
+    loans = found(OTHER, "--version", "5.0.0")
+    assert (loans["who"]["who"], loans["who"]["proof"]) == ("Ada <ada@example.com>", "signature")
+    assert loans["before"] is None
+    assert [(each["environment"], each["until"]) for each in loans["served"]] == [(PRODUCTION, None)]
+    (good,) = found(MODEL, "-e", "local", "--version", "1.1.0")["served"]
+    assert good["until"] == "2013-04-04 04:46:40+00:00"
+
+
+def test_14_what_differs_from_the_release_before(ask: Ask) -> None:
+    said = ask(MODEL, "--version", "1.1.0").split("What differs from 1.0.0")[1].split("When it was stable")[0]
+    assert [line.split()[:2] for line in said.splitlines()[2:] if line[:6].strip()] == [["Lookup", "weather"]]
+    assert "nothing" in said
+    assert "What differs from 2.0.0" in ask(MODEL, "--version", "2.0.0..1.0.0")
+
+
+@pytest.mark.parametrize(
+    ("partition", "role"), [("2013-01", "train"), ("2013-04", "test")], ids=["trained", "tested"]
+)
+def test_15_which_releases_were_made_with_a_partition(
+    found: Callable[..., Any], partition: str, role: str
+) -> None:
+    uses = found("--dataset", f"flights/{partition}")
+    assert {use["version"] for use in uses} == {"1.0.0", "1.1.0", "2.0.0"}
+    assert {use["role"] for use in uses} == {role}
+
+
+def test_16_what_somebody_did_between_two_times(found: Callable[..., Any]) -> None:
+    everything = [deed["at"] for deed in found("--by", "Ada")]
+    first, last = everything[0], everything[-1]
+    assert [deed["at"] for deed in found("--by", "Ada", "--since", first)] == everything[1:]
+    assert [deed["at"] for deed in found("--by", "Ada", "--until", first)] == [first]
+    assert found("--by", "Ada", "--since", last, "--until", last) == []
+
+
 def test_a_token_in_the_remotes_url_is_in_no_answer(
     done: tuple[World, Path], ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,6 +246,13 @@ def test_a_token_in_the_remotes_url_is_in_no_answer(
         (("--dataset", "planes"), "There are: flights, loans, weather"),
         (("--by", "Zoe"), "Nobody called Zoe"),
         (("--commit", "0123456"), "No commit 0123456"),
+        (("--version", "1.0.0"), "coalmine audit MODEL --version 1.0.0"),
+        (
+            (MODEL, "--version", "9.0.0"),
+            "has no release 9.0.0. The newest: 1.0.0, 1.1.0, 2.0.0.",
+        ),
+        (("--dataset", "flights/1999-01"), "No release is made of the partition 1999-01 of flights"),
+        (("--by", "Ada", "--since", "2014-01-01", "--until", "2013-01-01"), "swap them"),
         (("--json", "--csv"), "--json and --csv"),
     ],
     ids=lambda words: " ".join(words) if isinstance(words, tuple) else "",

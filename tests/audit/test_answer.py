@@ -6,6 +6,7 @@ import csv
 import io
 from datetime import UTC, datetime
 
+from rich.cells import cell_len
 from rich.console import Console
 
 from coalmine.audit.answer import LIMITS, Answer, Facts, Part, Sheet
@@ -86,3 +87,20 @@ def test_a_table_without_rows_says_so() -> None:
     assert "Nothing was done." in printed(nothing)
     assert "Nothing was done." in render(answer(nothing))
     assert read(nothing) == [["When"]]
+
+
+def test_a_table_that_has_no_room_is_folded_within_the_terminal_and_loses_nothing() -> None:
+    long = "Dr. Alexandra von Hohenfels-Waldstein, model risk and validation"
+    wide = Sheet(
+        "Deeds", ("When", "Who"), (("2026-03-01", long), ("2026-03-02", "田中 一郎 " * 5)), 2, "Nothing."
+    )
+    console = Console(width=40)
+    with console.capture() as capture:
+        print_answer(answer(wide), console)
+    table = capture.get().split("Deeds\n")[1].split("\n\n")[0].splitlines()
+    assert all(cell_len(line) <= 40 for line in table)
+    assert " ".join(line[12:].strip() for line in table[1:]).split() == [
+        *long.split(),
+        *["田中", "一郎"] * 5,
+    ]
+    assert [line[:12].strip() for line in table if line[:12].strip()] == ["When", "2026-03-01", "2026-03-02"]

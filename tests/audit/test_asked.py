@@ -68,6 +68,7 @@ def test_an_interrupt_is_its_persons() -> None:
     assert aborted.who.who == WHO
 
 
-def test_a_name_that_brings_its_proof_keeps_it() -> None:
-    (aborted,) = asked_in(Ask.ABORT, who=f"{WHO} (person, signature)")
-    assert (aborted.who.who, aborted.who.proof) == (WHO, "signature")
+@pytest.mark.parametrize("said", ["claimed", "signature"])
+def test_a_name_brings_no_better_proof_than_a_claim(said: str) -> None:
+    (aborted,) = asked_in(Ask.ABORT, who=f"{WHO} (person, {said})")
+    assert (aborted.who.who, aborted.who.proof) == (WHO, "claimed")

@@ -14,7 +14,7 @@ from coalmine.slots import Slot, dump_slots, slots_path
 from tests.audit.conftest import BAD, FIRST, GOOD, MODEL, World
 from tests.journals.fake_rollouts import STARTED_AT_S, FakeRollout, make_manifest
 
-ADA = Trigger(kind="person", who="Ada <ada@example.com>", proof="signature")
+ADA = Trigger(kind="person", who="Ada <ada@example.com>", proof="claimed")
 MIA = "Mia <mia@example.org>"
 LONG = "Dr. Alexandra von Hohenfels-Waldstein, second line, model risk and validation <avhw@example.org>"
 OTHER, PRODUCTION = "credit-risk", "production"

@@ -17,6 +17,7 @@ import pytest
 from tests.cluster.kubectl import kubectl
 
 FILLED_BYTES = 100_000_000  # k8s/base allows 64 Mi
+EVICTED_WITHIN_S = 60.0  # the kubelet looks every 10 s
 
 
 @contextmanager
@@ -51,11 +52,21 @@ def kill_pods(namespace: str, labels: str) -> None:
 
 
 def fill_disk(namespace: str, labels: str, folder: str) -> None:
-    """More in `folder` of each pod that runs than it may hold."""
+    """More in `folder` of each pod that runs than it may hold; returns when the kubelet has evicted them."""
     running = ["-l", labels, "--field-selector", "status.phase=Running", "-o", "name"]
-    for pod in kubectl("-n", namespace, "get", "pods", *running).split():
+    pods = kubectl("-n", namespace, "get", "pods", *running).split()
+    for pod in pods:
         write = f"open('{folder}/filled', 'wb').write(bytes({FILLED_BYTES}))"
         kubectl("-n", namespace, "exec", pod, "-c", "server", "--", "python", "-c", write)
+    deadline = time.monotonic() + EVICTED_WITHIN_S
+    while any(_is_running(namespace, pod) for pod in pods):
+        assert time.monotonic() < deadline, f"the kubelet leaves {pods} as they are"
+        time.sleep(0.2)
+
+
+def _is_running(namespace: str, pod: str) -> bool:
+    phase = ["--ignore-not-found", "-o", "jsonpath={.status.phase}"]
+    return kubectl("-n", namespace, "get", pod, *phase) == "Running"
 
 
 def _pid(name: str) -> int:

@@ -117,8 +117,6 @@ def pods_killed(role: str) -> Fault:
 
 
 def disk_full(role: str) -> Fault:
-    """The kubelet evicts the pod, some 10 s later."""
-
     @contextmanager
     def fault(shop: Shop, _delivery: subprocess.Popen[str]) -> Iterator[None]:
         slot = slot_of(shop, role)

@@ -28,13 +28,13 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 def test_each_command_answers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     stands_for = {"MODEL": MODEL, "NAME": "flights", "SHA": world.git("rev-parse", "HEAD"), "Sam Li": "Sam"}
-    commands = re.findall(r"`coalmine audit([^`]*)`", TEXT.split("## The form of the answer")[0])
+    commands = re.findall(r"`coalmine audit([^`]*)`", TEXT.split("## Ten questions")[0])
     monkeypatch.chdir(world.top)
     for command in commands[1:]:  # the first is the program's name in the first sentence
         words = [stands_for.get(word, word) for word in shlex.split(command)]
         result = CliRunner().invoke(app, ["audit", *words])
         assert result.exit_code == 0, (command, result.exception)
-    assert len(commands) == 9
+    assert len(commands) == 11
 
 
 def test_the_limits_are_those_that_every_answer_ends_with() -> None:

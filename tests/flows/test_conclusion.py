@@ -11,10 +11,11 @@ from prefect.client.schemas.objects import StateType
 from prefect.logging import disable_run_logger
 
 from coalmine.drift.findings import Finding, Kind
-from coalmine.errors import AlreadyRunning, DataRefused, RemoteUnavailable
+from coalmine.errors import AlreadyRunning, DataRefused, NotYetAdmitted, RemoteUnavailable
 from coalmine.manifest import Outcome
 from coalmine.operations.deliver import Delivered
 from coalmine.operations.due import Due, DueModels
+from coalmine.operations.eligible import Eligible, EligibleReleases
 from coalmine.operations.record import Recorded
 from coalmine.operations.rollback import RolledBack
 from coalmine.operations.watch import Found, Looked
@@ -27,6 +28,7 @@ UNCHANGED = Recorded("delay", Outcome.RELEASE, "1.1.0", "1.0.0", (), "c0ffee", c
 
 MOVED = Finding(Kind.ROUTE_WEIGHTS, "delay", "", "everybody on 1.0.0", "nobody", "Deliver it.")
 CHANGE = Cause(kind="change", who="Sam", because="its code changed", key="change-1")
+WAITS, GOES = Eligible("risk", "production", "UTC"), Eligible("delay", "production", "UTC", "1.1.0", "d1")
 
 
 def delivered(*, promoted: bool) -> Delivered:
@@ -69,6 +71,8 @@ def delivered(*, promoted: bool) -> Delivered:
         pytest.param(
             DueModels((Due("delay", (CHANGE,)), Due("risk"))), "Due", "Due: delay.", id="some are due"
         ),
+        pytest.param(EligibleReleases((WAITS,)), "NothingEligible", "No release may go now.", id="none goes"),
+        pytest.param(EligibleReleases((WAITS, GOES)), "Eligible", "May go: delay 1.1.0.", id="some go"),
     ],
 )
 def test_a_run_that_did_its_work_is_completed_and_named_by_what_came_of_it(
@@ -84,6 +88,7 @@ def test_a_run_that_did_its_work_is_completed_and_named_by_what_came_of_it(
         pytest.param(
             AlreadyRunning("Dana does it"), StateType.CANCELLED, id="another run does it: cancelled"
         ),
+        pytest.param(NotYetAdmitted("a freeze"), StateType.CANCELLED, id="it may go later: cancelled"),
         pytest.param(DataRefused("no rows"), StateType.FAILED, id="bad input: failed"),
         pytest.param(RemoteUnavailable("no answer"), StateType.FAILED, id="unavailable: failed"),
     ],

@@ -1,4 +1,5 @@
-"""A run for each model that is due, and one for each cause: on a real Prefect server."""
+"""A run for each model that is due, and one for each cause, and a delivery for each release that may go: on a
+real Prefect server."""
 
 from __future__ import annotations
 
@@ -12,8 +13,12 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.testing.utilities import prefect_test_harness
 
 from coalmine.operations.due import Due, DueModels
+from coalmine.operations.eligible import Eligible, EligibleReleases, Refused
 from coalmine.triggers.cause import Cause
+from flows import deliver_eligible as releases
 from flows import retrain_due as module
+from flows.deliver import deliver
+from flows.deliver_eligible import deliver_eligible
 from flows.retrain import retrain
 from flows.retrain_and_deliver import retrain_and_deliver
 from flows.retrain_due import retrain_due
@@ -31,7 +36,7 @@ def prefect_server() -> Iterator[None]:
 
 @pytest.fixture
 def deployed() -> None:
-    for flow in (retrain, retrain_and_deliver):
+    for flow in (retrain, retrain_and_deliver, deliver):
         flow.to_deployment(flow.name).apply()
 
 
@@ -50,7 +55,7 @@ def look(monkeypatch: pytest.MonkeyPatch):
 
 def started() -> list[FlowRun]:
     with get_client(sync_client=True) as client:
-        return [run for run in client.read_flow_runs() if "model" in run.parameters]
+        return [run for run in client.read_flow_runs() if "cause" in run.parameters]
 
 
 def test_where_prefect_does_not_know_the_flow_it_says_how_to_mend_it(look) -> None:
@@ -82,3 +87,20 @@ def test_a_run_takes_the_parameters_that_it_is_started_with() -> None:
     for flow in (retrain, retrain_and_deliver):
         taken = flow.validate_parameters({"model": "late", "cause": CHANGE.model_dump(mode="json")})
         assert taken["cause"] == CHANGE
+
+
+@pytest.mark.usefixtures("deployed")
+def test_each_release_that_may_go_gets_one_delivery_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(releases.Workspace, "open", lambda _: None)
+    goes = Eligible("risk", "production", "UTC", "1.1.0", "d1")
+    waits = Eligible("late", "production", "UTC", refused=(Refused("1.2.0", "there is a freeze", None),))
+    newer = Eligible("risk", "production", "UTC", "1.2.0", "d2")
+    for found in ((goes, waits), (goes,), (newer,)):
+        monkeypatch.setattr(releases, "eligible", lambda *_, found=found: EligibleReleases(found))
+        ended: State[Any] = deliver_eligible("production", return_state=True)
+        assert ended.name == "Eligible"
+    with get_client(sync_client=True) as client:
+        runs = [run.parameters for run in client.read_flow_runs() if "version" in run.parameters]
+    assert sorted(run["version"] for run in runs) == ["1.1.0", "1.2.0"]
+    assert all(deliver.validate_parameters(run) for run in runs)
+    assert {(run["model"], run["environment"]) for run in runs} == {("risk", "production")}

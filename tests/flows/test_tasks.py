@@ -20,7 +20,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import TaskRun
 from prefect.testing.utilities import prefect_test_harness
 
-from coalmine.errors import AlreadyRunning, CoalmineError, DataRefused, RemoteUnavailable
+from coalmine.errors import AlreadyRunning, CoalmineError, DataRefused, RemoteUnavailable, ReviewAwaited
 from coalmine.manifest import Comparison, Estimate, Outcome, ReleaseDecision
 from coalmine.operations.decide import Decided
 from coalmine.operations.ingest import IngestedDataset
@@ -157,6 +157,7 @@ def test_a_run_that_another_one_forestalled_is_cancelled() -> None:
     [
         pytest.param(Step.RECORD, RemoteUnavailable("no answer"), 3, id="unavailable: again, twice"),
         pytest.param(Step.RECORD, DataRefused("no rows"), 1, id="bad input stays bad"),
+        pytest.param(Step.RECORD, ReviewAwaited("not merged"), 1, id="it has waited for a reviewer already"),
         pytest.param(Step.ROLL_OUT, RemoteUnavailable("no answer"), 1, id="users are never moved twice"),
     ],
 )

@@ -84,7 +84,7 @@ def test_every_alert_says_what_to_do_and_no_two_have_one_name() -> None:
 
 def model(slot: str, good: int, failed: int = 0) -> str:
     who = {"model_name": "m", "model_version": "1.0.0", "slot": slot}
-    server = ServerTelemetry(who, Task.BINARY, time.time(), int)
+    server = ServerTelemetry(who, "d1gest", Task.BINARY, time.time(), int)
     for code, count in ((200, good), (500, failed)):
         for _ in range(count):
             server.answered(Audience.USERS, code, 0.01)

@@ -7,6 +7,8 @@ import json
 import pytest
 
 from coalmine.errors import SpecError
+from coalmine.evaluation.prepared import read_test, read_train
+from coalmine.evaluation.reference import parse_reference
 from pipelines.evaluate import evaluate
 from pipelines.prepare import prepare
 from pipelines.train import train
@@ -17,6 +19,29 @@ REGRESSION = {
     "target": "spent",
     "estimator": {"class": "sklearn.ensemble.HistGradientBoostingRegressor", "params": {"max_iter": 5}},
     "evaluation": {"metrics": ["mae", "rmse", "r2"], "resamples": 100},
+}
+NAMED = {
+    "class": "sklearn.pipeline.Pipeline",
+    "params": {
+        "steps": [
+            [
+                "columns",
+                {
+                    "class": "sklearn.compose.ColumnTransformer",
+                    "params": {
+                        "transformers": [
+                            ["shop", {"class": "sklearn.preprocessing.OneHotEncoder"}, ["shop"]]
+                        ],
+                        "remainder": "passthrough",
+                    },
+                },
+            ],
+            [
+                "trees",
+                {"class": "sklearn.ensemble.HistGradientBoostingClassifier", "params": {"max_iter": 5}},
+            ],
+        ]
+    },
 }
 MULTICLASS = {
     "task": "multiclass",
@@ -61,9 +86,24 @@ def test_the_same_model_is_evaluated_to_the_same_bytes(workshop):
     written = []
     for _ in range(2):
         evaluate(workshop.top, "buyers")
-        files = [workshop.model / "metrics.json", *sorted(workshop.model.glob("plots/**/*.csv"))]
+        files = [workshop.model / name for name in ("metrics.json", "reference.json")]
+        files += sorted(workshop.model.glob("plots/**/*.csv"))
         written.append([path.read_bytes() for path in files])
     assert written[0] == written[1]
+
+
+def test_the_reference_is_of_the_rows_learnt_from_and_of_the_scores_of_the_others(workshop):
+    workshop.write_model(features=["minutes", "pages", "shop"], estimator=NAMED)
+    until_trained(workshop)
+    evaluate(workshop.top, "buyers")
+    reference = parse_reference((workshop.model / "reference.json").read_bytes(), "here")
+    train, test = (read(workshop.model / "prepared") for read in (read_train, read_test))
+    minutes, pages, shop, score = reference.distributions
+    assert [sum(each.rows) for each in (minutes, pages, shop, score)] == [*[len(train)] * 3, len(test)]
+    assert minutes.rows[-1] == train["minutes"].isna().sum() > 0
+    assert (pages.bounds[0], pages.bounds[-1]) == (1, 8)
+    assert dict(zip(shop.levels, shop.rows, strict=False)) == dict(train["shop"].value_counts())
+    assert (score.of, score.name) == ("score", "probability")
 
 
 @pytest.mark.parametrize(

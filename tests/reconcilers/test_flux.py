@@ -199,6 +199,24 @@ def test_what_the_remote_does_not_show_at_once_is_asked_for_again(
     assert controllers.asked == ["GitRepository", "GitRepository", "Kustomization"]
 
 
+@pytest.mark.parametrize("reason", ["Progressing", "ProgressingWithRetry", "NewRevision"])
+def test_a_source_whose_controller_was_interrupted_has_not_failed(
+    server: ApiServer, controllers: Flux, reason: str
+) -> None:
+    fetch = controllers.fetch
+    controllers.source_fails = (reason, "reconciliation in progress")
+    fetched = {"artifact": {"revision": revision(OLDER)}}
+    server.at(GIT_REPOSITORY, "coalmine", NAMESPACE)["status"] = fetched
+
+    def later(status: Json) -> None:
+        fetch(status)
+        controllers.source_fails = None
+
+    controllers.fetch = later  # type: ignore[method-assign]
+    reconciler(server).reconcile(AT_REST)
+    assert controllers.asked == ["GitRepository", "GitRepository", "Kustomization"]
+
+
 def test_an_older_commit_with_the_same_pods_is_not_taken_for_ours(
     server: ApiServer, controllers: Flux
 ) -> None:

@@ -79,19 +79,25 @@ def test_a_remote_that_hangs_is_given_up_with_one_clear_error(
     assert remote.git("rev-list", "--count", "main") == "2"
 
 
+@pytest.mark.parametrize("meanwhile", [0, 2])
 def test_a_shallow_clone_releases_on_the_newest_commit(
-    remote: Any, tmp_path: Path, new_clone: Callable[[str], Any]
+    remote: Any, tmp_path: Path, new_clone: Callable[[str], Any], meanwhile: int
 ) -> None:
     seed = new_clone("seed-again")
-    for number in range(2):
+
+    def note(number: int) -> None:
         seed.write("notes.txt", f"{number}\n")
-        publish(
-            seed.repository, Change(paths=(Path("notes.txt"),), subject=f"Note {number}"), "origin", "main"
-        )
+        change = Change(paths=(Path("notes.txt"),), subject=f"Note {number}")
+        publish(seed.repository, change, "origin", "main")
+
+    note(0)
+    note(1)
     where = tmp_path / "shallow"
     subprocess.run(["git", "clone", "-q", "--depth", "1", remote.top.as_uri(), str(where)], check=True)
     shallow = type(seed)(where)
+    for number in range(meanwhile):
+        note(2 + number)
     shallow.write(str(MANIFEST), "version: 1.0.1\n")
     release = publish(shallow.repository, RELEASE, "origin", "main")
     assert remote.git("rev-parse", "main", f"{TAG}^{{commit}}") == f"{release}\n{release}"
-    assert remote.git("rev-list", "--count", "main") == "4"
+    assert remote.git("rev-list", "--count", "main") == str(4 + meanwhile)

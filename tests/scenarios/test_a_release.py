@@ -84,7 +84,7 @@ def test_with_the_git_remote_gone_the_data_is_safe_and_the_next_run_pushes(
     assert "The Git remote `origin`" in failed.err
 
     files = work.read_yaml(f"models/{MODEL}/manifest.yaml")["files"]
-    assert [Path(file["path"]).name for file in files] == ["model.skops", "plan.json"]
+    assert [Path(file["path"]).name for file in files] == ["model.skops", "plan.json", "reference.json"]
     for file in files:
         assert (work.top / ".coalmine/remotes/dvc/files/md5" / file["md5"][:2] / file["md5"][2:]).is_file()
     away.rename(remote)

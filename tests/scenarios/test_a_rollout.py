@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from coalmine.cli import ROLLED_BACK
 from coalmine.errors import InputError
+from tests.scenarios.auditor import ask_all
 from tests.scenarios.delivered import assert_promoted
 from tests.scenarios.lending import LOANS
 from tests.scenarios.users import asking
@@ -31,7 +34,9 @@ def test_a_good_release_is_promoted_and_rolled_back_and_no_request_fails(serving
     assert "--retry" in refused.err
 
 
-def test_a_release_that_refuses_some_users_is_rolled_back(serving: Workplace) -> None:
+def test_a_release_that_refuses_some_users_is_rolled_back_and_an_auditor_is_told_all_of_it(
+    serving: Workplace, tmp_path: Path
+) -> None:
     before, tags = serving.head(), serving.tags()
     with asking(serving.url, serving.top / LOANS) as users:
         users.await_requests(50)
@@ -58,3 +63,5 @@ def test_a_release_that_refuses_some_users_is_rolled_back(serving: Workplace) ->
     assert refused.err.count("\n") == 1
     assert "--retry" in refused.err
     assert serving.head() == head
+
+    ask_all(serving, tmp_path / "plain", ended["rollout"])

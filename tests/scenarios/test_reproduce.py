@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.scenarios.workplace import DATASET, MODEL, Workplace
 
-OUTPUTS = ("prepared", "tuned.json", "model.skops", "compiled", "metrics.json", "plots")
+OUTPUTS = ("prepared", "tuned.json", "model.skops", "compiled", "metrics.json", "plots", "reference.json")
 
 
 def test_a_fresh_clone_runs_nothing_after_a_pull_and_gives_the_same_bytes_when_it_must(

@@ -21,12 +21,15 @@ FEATURES = {"income": "FP64", "age": "INT64", "debt": "FP64"}
 
 
 class Users:
-    """answers: by (version, status); a request without any answer counts as ("nobody", what happened)."""
+    """answers: by (version, status); a request without any answer counts as ("nobody", what happened).
+    last_asked: when the newest request of those that a version answered went out, on the monotonic clock.
+    """
 
     def __init__(
         self, url: str, bodies: list[bytes], per_s: float = PER_S, headers: Mapping[str, str] | None = None
     ) -> None:
         self.answers: Counter[tuple[str, int | str]] = Counter()
+        self.last_asked: dict[str, float] = {}
         self._url, self._bodies, self._per_s = url, bodies, per_s
         self._headers = {"content-type": "application/json", **(headers or {})}
         self._ending = threading.Event()
@@ -78,10 +81,13 @@ class Users:
             await asyncio.gather(*asked)
 
     async def _ask(self, session: aiohttp.ClientSession, body: bytes) -> None:
+        asked = time.monotonic()
         try:
             async with session.post(self._url, data=body, headers=self._headers) as answer:
                 await answer.read()
-                self.answers[answer.headers.get("x-coalmine-version", "nobody"), answer.status] += 1
+                version = answer.headers.get("x-coalmine-version", "nobody")
+                self.answers[version, answer.status] += 1
+                self.last_asked[version] = max(asked, self.last_asked.get(version, asked))
         except (aiohttp.ClientError, TimeoutError) as error:
             self.answers["nobody", type(error).__name__] += 1
 

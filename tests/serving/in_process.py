@@ -30,8 +30,9 @@ def _predictor(built: Built, model: Any) -> Predictor[Any]:
     manifest = built.manifest
     if model is None and manifest.predictor.kind == "compiled":
         folder = built.folder / "files" / compiled_folder(manifest.model)
-        return Predictor(manifest, TranslatedModel.load(folder, manifest))
-    return Predictor(manifest, FittedModel(built.model if model is None else model, manifest))
+        return Predictor(manifest, TranslatedModel.load(folder, manifest), reference=built.reference)
+    fitted = FittedModel(built.model if model is None else model, manifest)
+    return Predictor(manifest, fitted, reference=built.reference)
 
 
 @dataclass

@@ -18,6 +18,7 @@ from coalmine.evaluation import model_file, scoring, signature
 from coalmine.evaluation.compiled.agreement import compile_model
 from coalmine.evaluation.compiled.plan import compiled_folder, write_compiled
 from coalmine.evaluation.predict import predict
+from coalmine.evaluation.reference import Reference, dump_reference, reference_of, reference_path
 from coalmine.manifest import (
     DatasetVersion,
     Manifest,
@@ -41,6 +42,7 @@ class Built:
     manifest: Manifest
     model: Any
     rows: pd.DataFrame
+    reference: Reference | None = None
 
 
 def flights(rows: int = 300) -> pd.DataFrame:
@@ -119,6 +121,20 @@ def compile_release(built: Built) -> Built:
     manifest = manifest.model_copy(update={"files": (*manifest.files, *files), "predictor": predictor})
     rewrite(built.folder, manifest)
     return replace(built, manifest=manifest)
+
+
+def with_reference(built: Built) -> Built:
+    """The same release, with how its rows are distributed among its files."""
+    manifest = built.manifest
+    columns = signature.model_frame(built.rows, list(built.rows.columns))
+    predictions = predict(built.model, columns, manifest.task)
+    reference = reference_of({name: columns[name].to_numpy() for name in columns}, predictions)
+    path = built.folder / "files" / reference_path(manifest.model)
+    path.write_text(dump_reference(reference))
+    files = (*manifest.files, release_file(built.folder / "files", path))
+    manifest = manifest.model_copy(update={"files": files})
+    rewrite(built.folder, manifest)
+    return replace(built, manifest=manifest, reference=reference)
 
 
 def release_file(top: Path, path: Path) -> ReleaseFile:

@@ -42,6 +42,24 @@ def test_the_model_servers_own_exposition_is_read() -> None:
     assert answers.epoch == "1764100000.5"
 
 
+def bins(*places: str, name: str = "temp") -> str:
+    """Counters of so many bins, each of which has counted its place."""
+    series = f'coalmine_binned_total{{slot="blue",of="feature",name="{name}",bin='
+    return "".join(f'{series}"{place}"}} {place}\n' for place in places)
+
+
+def test_bins_are_read_in_their_order_where_they_are_asked_for() -> None:
+    text = metrics() + bins(*(str(place) for place in reversed(range(12)))) + bins("0", name="shop")
+    assert answers_in(text, binned=True).binned == {"feature temp": tuple(range(12)), "feature shop": (0,)}
+    assert answers_in(text).binned == {}
+
+
+@pytest.mark.parametrize("places", [("0", "2"), ("1", "2"), ("0", "01")], ids=str)
+def test_bins_of_which_some_are_lost_are_no_measurement(places: tuple[str, ...]) -> None:
+    with pytest.raises(TelemetryUnavailable, match="the bins of the feature temp are not all there"):
+        answers_in(metrics() + bins(*places), binned=True)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -19,10 +19,12 @@ from coalmine.serving.audience import Audience
 from coalmine.serving.telemetry import Telemetry as ServerTelemetry
 from coalmine.slots import Slot
 from coalmine.spec import Task
+from coalmine.telemetry.lives import answers_by_life
 from coalmine.telemetry.pods import ReadyPod
 from coalmine.telemetry.prometheus import Instant
 from coalmine.telemetry.prometheus_counts import PrometheusTelemetry
 from coalmine.telemetry.proxies import ISTIO, Proxies
+from coalmine.telemetry.server_series import query, seen
 
 T0 = 1_764_000_000.0
 Labels = dict[str, str]
@@ -39,6 +41,7 @@ class Pod:
     ready_s: float = T0 - 900
     scraped_s: float | None = None
     series: list[tuple[Labels, float]] = field(default_factory=list)
+    binned: bytes = b""
 
     def __post_init__(self) -> None:
         self.start(self.started_s)
@@ -46,7 +49,9 @@ class Pod:
     def start(self, started_s: float) -> None:
         who = {"model_name": "m", "model_version": "1.0.0", "slot": self.slot}
         self.started_s = started_s
-        self.server = ServerTelemetry(who, "d1gest", Task.BINARY, started_s, lambda: 0)
+        self.server = ServerTelemetry(
+            who, "d1gest", Task.BINARY, started_s, lambda: 0, None, lambda: self.binned
+        )
 
     def ask(self, count: int, code: int = 200, audience: Audience = Audience.USERS) -> None:
         for _ in range(count):
@@ -146,6 +151,20 @@ def test_testers_are_nobodys_and_copies_are_counted_apart(cluster: Cluster) -> N
     copied = reading.mirrored[Arm.CANDIDATE]
     assert (copied.requests, copied.failures, dict(copied.durations)[0.005]) == (32, 5, 27)
     assert reading.mirrored[Arm.STABLE] == reading.arms[Arm.STABLE]
+
+
+def test_what_each_life_has_binned_is_read_where_it_is_asked_for(cluster: Cluster) -> None:
+    for name, rows in (("b", 7), ("g", 5)):
+        who = f'model_name="m",model_version="1.0.0",slot="{cluster.pod(name).slot}"'
+        series = f'coalmine_binned_total{{{who},of="feature",name="temp",bin='
+        text = "".join(f'{series}"{place}"}} {count}\n' for place, count in enumerate((rows, 0, 2)))
+        cluster.pod(name).binned = text.encode()
+    cluster.later(1)
+    lives = answers_by_life(seen(cluster.find("")), Slot.BLUE)
+    (life,) = lives.values()
+    assert life.binned == {"feature temp": (7, 0, 2)}
+    assert "coalmine_binned_total" in query("m", "shop", answered=True, binned=True)
+    assert "coalmine_binned_total" not in query("m", "shop", answered=True)  # a rollout's looks
 
 
 # --- pods come and go ------------------------------------------------------------------

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import PurePosixPath
 
 from coalmine.audit.deeds import who_of
 from coalmine.audit.ledger import Ledger, Span
 from coalmine.audit.questions.scope import Scope
 from coalmine.errors import NotFound
-from coalmine.manifest import Trigger, manifest_path, parse_manifest
+from coalmine.manifest import Manifest, Trigger, manifest_path, parse_manifest
 from coalmine.registry.repository import Commit
 
 _SHORTEST = 6  # digits of a digest that name it
@@ -19,6 +20,8 @@ _SHORTEST = 6  # digits of a digest that name it
 
 class Role(StrEnum):
     TRAINED = "train and test"
+    TRAIN = "train"  # of a partition, as the next one
+    TEST = "test"
     LOOKUP = "lookup"
 
 
@@ -53,12 +56,13 @@ class Use:
 
 def by_dataset(ledger: Ledger, scope: Scope, asked: str) -> tuple[Use, ...]:
     """
-    asked: NAME, or NAME@DIGEST with the digest's first digits.
+    asked: NAME, NAME/PARTITION, or NAME@DIGEST with the digest's first digits.
 
     Raises:
         NotFound: no release is made of it; names the datasets, or its digests, that there are.
     """
-    name, _, digits = asked.partition("@")
+    dataset, _, digits = asked.partition("@")
+    name, _, partition = dataset.partition("/")
     made_of = _made_of(ledger)
     uses: dict[str, tuple[Commit, str]] = {
         sha: (commit, datasets[name])
@@ -67,13 +71,17 @@ def by_dataset(ledger: Ledger, scope: Scope, asked: str) -> tuple[Use, ...]:
     }
     if not uses or 0 < len(digits) < _SHORTEST:
         raise NotFound(_unknown(name, digits, [datasets for _, datasets in made_of.values()]))
-    served = _served(ledger, scope)
+    uses = {sha: use for sha, use in uses.items() if scope.has(None, use[0].trailers["Model"])}
+    roles = _of_partition(ledger, uses, name, partition) if partition else {}
+    if partition and not roles:
+        raise NotFound(f"No release is made of the partition {partition} of {name}.")
+    served = served_times(ledger, scope)
     found = []
     for sha, (commit, digest) in uses.items():
-        model, version = commit.trailers["Model"], commit.trailers["Version"]
-        if not scope.has(None, model):
+        if partition and sha not in roles:
             continue
-        role = Role.TRAINED if next(iter(made_of[sha][1])) == name else Role.LOOKUP
+        model, version = commit.trailers["Model"], commit.trailers["Version"]
+        role = roles.get(sha) or (Role.TRAINED if next(iter(made_of[sha][1])) == name else Role.LOOKUP)
         times = tuple(served.get((model, version), ()))
         found.append(Use(model, version, name, digest, role, commit.at, sha, who_of(commit), times))
     return tuple(found)
@@ -95,7 +103,31 @@ def _in_trailer(commit: Commit) -> Mapping[str, str]:
     return {pair[0]: pair[1] for pair in words if len(pair) == 2}
 
 
-def _served(ledger: Ledger, scope: Scope) -> dict[tuple[str, str], list[Served]]:
+def _of_partition(
+    ledger: Ledger, uses: Mapping[str, tuple[Commit, str]], dataset: str, partition: str
+) -> dict[str, Role]:
+    """Those releases of which `partition` is a part, and what it was for, as their manifests say."""
+    names = [f"{sha}:{manifest_path(commit.trailers['Model'])}" for sha, (commit, _) in uses.items()]
+    found = {}
+    for sha, name, text in zip(uses, names, ledger.repository.read_all(names), strict=True):
+        if text is not None and partition.encode() in text:  # before it is parsed
+            role = _role(parse_manifest(text.decode(), name), dataset, partition)
+            if role is not None:
+                found[sha] = role
+    return found
+
+
+def _role(manifest: Manifest, dataset: str, partition: str) -> Role | None:
+    own = manifest.dataset if manifest.dataset.name == dataset else None
+    files = [file for table in manifest.lookups if table.dataset == dataset for file in table.files]
+    if own is not None and partition in own.train:
+        return Role.TRAINED if partition in own.test else Role.TRAIN
+    if own is not None and partition in own.test:
+        return Role.TEST
+    return Role.LOOKUP if any(PurePosixPath(file.path).stem == partition for file in files) else None
+
+
+def served_times(ledger: Ledger, scope: Scope) -> dict[tuple[str, str], list[Served]]:
     """By model and version, oldest first."""
     spans: list[Span] = [span for place in scope.places(ledger) for span in ledger.spans(place)]
     served: dict[tuple[str, str], list[Served]] = {}

@@ -23,7 +23,7 @@ from coalmine.audit.rollout_record import (
 )
 from coalmine.errors import IntegrityError, NotFound
 from coalmine.journals.polls import PollRecord
-from coalmine.manifest import Manifest, manifest_path, parse_manifest
+from coalmine.manifest import Manifest, Trigger, manifest_path, parse_manifest
 from coalmine.registry.repository import Commit, Repository
 from coalmine.slots import SlotRelease
 
@@ -55,13 +55,14 @@ class Course:
 
 @dataclass(frozen=True)
 class InFull:
-    """Everything of one release that served. trained_by: who asked for the release.
+    """Everything of one release that served. released_by: who asked for the release.
 
     put_there: the rollout that made it stable; None where no rollout did. beside: one that ran at that time.
     """
 
     serving: Serving
     manifest: Manifest
+    released_by: Trigger
     put_there: Course | None
     beside: Course | None
 
@@ -83,9 +84,12 @@ def _in_full(ledger: Ledger, serving: Serving) -> InFull:
     ended = {c.trailers["Rollout"]: c for c in closings(ledger.touching[place])}
     put_there = ended.get(serving.rollout or "")
     beside = None if serving.beside is None else ended[serving.beside.rollout]
+    manifest = read_manifest(ledger.repository, serving.model, serving.release)
+    recorded = next((commit for commit in ledger.commits if commit.sha == serving.release.commit), None)
     return InFull(
         serving,
-        read_manifest(ledger.repository, serving.model, serving.release),
+        manifest,
+        manifest.trigger if recorded is None else who_of(recorded),
         None if put_there is None else course(ledger.repository, put_there),
         None if beside is None else course(ledger.repository, beside),
     )

@@ -15,9 +15,9 @@ from coalmine.audit.verify.releases import Release, decisions
 from coalmine.audit.verify.snapshot import Snapshot
 from coalmine.errors import NotFound
 from coalmine.manifest import ReleaseFile
+from coalmine.registry.object_stores import FOLDER
 
 Read = Callable[[str], Iterable[bytes]]  # an object of the remote by DVC's digest; raises NotFound
-_FOLDER = ".dir"  # what ends DVC's digest of a folder: the md5 of its listing
 _AGAIN = "Whoever has it in their DVC cache, unharmed, can push it: dvc push. Else it is lost."
 
 
@@ -57,8 +57,8 @@ def data_findings(wanted: Iterable[Wanted], read: Read) -> Iterator[Finding]:
         RemoteUnavailable: safe to repeat.
     """
     seen: set[str] = set()
-    for each in sorted(wanted, key=lambda each: each.md5.endswith(_FOLDER)):  # the listings last
-        if each.md5.endswith(_FOLDER):
+    for each in sorted(wanted, key=lambda each: each.md5.endswith(FOLDER)):  # the listings last
+        if each.md5.endswith(FOLDER):
             yield from _folder(each, read, seen)
         else:
             seen.add(each.md5)
@@ -72,7 +72,7 @@ def _folder(listing: Wanted, read: Read, seen: set[str]) -> Iterator[Finding]:
     except NotFound:
         yield _missing(listing)
         return
-    if hashlib.md5(content, usedforsecurity=False).hexdigest() != listing.md5.removesuffix(_FOLDER):
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != listing.md5.removesuffix(FOLDER):
         yield _other(listing, listing.md5, hashlib.md5(content, usedforsecurity=False).hexdigest())
         return
     for file in json.loads(content):

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from coalmine.audit.slots_history import Place
+from coalmine.audit.verify.cores import Cores
 from coalmine.audit.verify.findings import Finding, Kind, Scope, Where
 from coalmine.audit.verify.history import is_recorded
 from coalmine.audit.verify.releases import Release, stray, tag_findings
@@ -41,28 +42,20 @@ class Delivery:
         return Where(self.change.commit.sha, self.change.path)
 
 
-def read_deliveries(snapshot: Snapshot, scope: Scope) -> list[Delivery]:
+def read_deliveries(snapshot: Snapshot, scope: Scope, cores: Cores) -> list[Delivery]:
     """Every change of every slots file, by place, and there oldest first."""
     changes = [c for c in snapshot.changes(Written.SLOTS) if scope.has(c.of.name, c.of.environment)]
     changes.sort(key=lambda change: (change.of.environment, change.of.name))
-    blobs = [blob for change in changes for blob in (change.before, change.after) if blob is not None]
-    parsed = _parsed(snapshot, blobs)
+    sides = [blob for change in changes for blob in (change.before, change.after) if blob is not None]
+    blobs = list(dict.fromkeys(sides))  # what one change leaves, the next one finds: it is read once
+    held = dict(zip(blobs, cores.map(slots_in, snapshot.contents(blobs), len(blobs)), strict=True))
     found = []
     for change in changes:
         nothing = Slots(environment=change.of.environment or "", model=change.of.name)
-        before = nothing if change.before is None else next(parsed)
-        after = nothing if change.after is None else next(parsed)
+        before = nothing if change.before is None else held[change.before]
+        after = nothing if change.after is None else held[change.after]
         found.append(Delivery(change, before, after))
     return found
-
-
-def _parsed(snapshot: Snapshot, blobs: Sequence[str]) -> Iterator[Slots | None]:
-    """What one change leaves, the next one finds: it is read once."""
-    last, slots = "", None
-    for blob, content in zip(blobs, snapshot.contents(blobs), strict=True):
-        if blob != last:
-            last, slots = blob, slots_in(content)
-        yield slots
 
 
 # --- what is checked -------------------------------------------------------------------

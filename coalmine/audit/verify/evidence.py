@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from coalmine.audit.attribution import to_trailer
-from coalmine.audit.closing import to_record, unpack_polls
+from coalmine.audit.closing import polls_in, to_record
 from coalmine.audit.recorded import Computed, Recorded, compute, from_files
 from coalmine.audit.rollout_record import (
     ENDINGS,
@@ -22,6 +22,7 @@ from coalmine.audit.rollout_record import (
     record_folder,
 )
 from coalmine.audit.story import tell
+from coalmine.audit.verify.cores import Cores
 from coalmine.audit.verify.findings import Finding, Kind, Scope, Where
 from coalmine.audit.verify.snapshot import Change, Snapshot, Written
 from coalmine.errors import IntegrityError
@@ -79,7 +80,7 @@ def _files(changes: Sequence[Change], model: str, rollout: str) -> dict[str, str
     }
 
 
-def evidence_findings(snapshot: Snapshot, closings: Sequence[Closing]) -> Iterator[Finding]:
+def evidence_findings(snapshot: Snapshot, closings: Sequence[Closing], cores: Cores) -> Iterator[Finding]:
     whole = []
     for closing in closings:
         missing = [name for name in _names(closing) if name not in closing.files]
@@ -94,28 +95,30 @@ def evidence_findings(snapshot: Snapshot, closings: Sequence[Closing]) -> Iterat
         else:
             whole.append(closing)
     contents = snapshot.contents(closing.files[name] for closing in whole for name in _names(closing))
-    for closing in whole:
-        yield from _closing(closing, {name: next(contents) for name in _names(closing)})
+    files = ((closing, {name: next(contents) for name in _names(closing)}) for closing in whole)
+    for found in cores.map(_closing, files, len(whole)):
+        yield from found
 
 
 def _names(closing: Closing) -> tuple[str, ...]:
     return _BEFORE_TICKS if POLLS_PACKED in closing.files else _WITH_TICKS
 
 
-def _closing(closing: Closing, files: Mapping[str, bytes]) -> Iterator[Finding]:
+def _closing(of: tuple[Closing, Mapping[str, bytes]]) -> list[Finding]:
+    closing, files = of
     try:
         record = parse_record(files[RECORD].decode(errors="replace"), RECORD)
         recorded = computed = None
         if closing.is_computable:
-            recorded = from_files(closing.rollout, closing.model, closing.folder, files)
+            recorded = from_files(closing.rollout, closing.model, closing.folder, record, files)
             computed = compute(recorded)
     except IntegrityError as error:
         remedy = "Compare this clone with another one."
-        yield Finding(Kind.EVIDENCE, closing.where(), "evidence as coalmine writes it", str(error), remedy)
-        return
-    yield from _agreeing(closing, record)
+        return [Finding(Kind.EVIDENCE, closing.where(), "evidence as coalmine writes it", str(error), remedy)]
+    found = list(_agreeing(closing, record))
     if recorded is not None and computed is not None:
-        yield from _decided(closing, record, recorded, computed, files[TICKS_PACKED])
+        found += _decided(closing, record, recorded, computed)
+    return found
 
 
 def _agreeing(closing: Closing, record: RolloutRecord) -> Iterator[Finding]:
@@ -140,7 +143,7 @@ def _agreeing(closing: Closing, record: RolloutRecord) -> Iterator[Finding]:
 
 
 def _decided(
-    closing: Closing, record: RolloutRecord, recorded: Recorded, computed: Computed, ticks: bytes
+    closing: Closing, record: RolloutRecord, recorded: Recorded, computed: Computed
 ) -> Iterator[Finding]:
     """The ticks and the plan give the decisions again, and what rollout.yaml counts."""
     if computed.difference is not None:
@@ -154,7 +157,7 @@ def _decided(
             _ANOTHER.format(closing.rollout),
         )
         return
-    again = _again(record, recorded, computed, ticks)
+    again = _again(record, recorded, computed)
     differing = [name for name in RolloutRecord.model_fields if getattr(again, name) != getattr(record, name)]
     if differing:
         name = differing[0]
@@ -162,7 +165,7 @@ def _decided(
         yield _contradiction(closing, expected, _short(str(getattr(record, name))))
 
 
-def _again(record: RolloutRecord, recorded: Recorded, computed: Computed, ticks: bytes) -> RolloutRecord:
+def _again(record: RolloutRecord, recorded: Recorded, computed: Computed) -> RolloutRecord:
     """The record as the closing commit would write it from what was computed."""
     about = About(
         id=record.id,
@@ -173,7 +176,7 @@ def _again(record: RolloutRecord, recorded: Recorded, computed: Computed, ticks:
         stages=(),  # the plan tells them
         triggered_by=record.triggered_by,
     )
-    story = tell(about, list(computed.events), unpack_polls(ticks, TICKS_PACKED), recorded.plan)
+    story = tell(about, list(computed.events), polls_in(recorded.lines, TICKS_PACKED), recorded.plan)
     # A reason stands in an event as one sentence, with its full stop.
     same = story.reason.rstrip(".") == record.reason.rstrip(".")
     return to_record(story, record.outcome, record.reason if same else story.reason)

@@ -21,6 +21,11 @@ class Kind(StrEnum):
     CODE = "code"
     RELEASED_TWICE = "released twice"
 
+    UNSIGNED = "unsigned"
+    SIGNATURE = "signature"  # that is not over these bytes
+    SIGNER = "signer"  # who is not allowed, or not then, or no more
+    ALLOWED = "allowed signers"  # changed by nobody who may
+
     TAG_MISSING = "tag missing"
     TAG_MOVED = "tag moved"
     TAG_LIGHTWEIGHT = "tag without annotation"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import yaml
 
+from coalmine.audit.verify.cores import Cores
 from coalmine.audit.verify.findings import Finding, Kind, Scope, Where, by_whom
 from coalmine.audit.verify.lineage import ancestors_among
 from coalmine.audit.verify.snapshot import Entry, Snapshot, Written
@@ -43,7 +44,7 @@ class Release:
     fault: str = ""
 
 
-def read_releases(snapshot: Snapshot) -> dict[str, Release]:
+def read_releases(snapshot: Snapshot, cores: Cores) -> dict[str, Release]:
     """By commit, oldest first; of all models, since what a slot names may be any. Without those that hold no
     manifest of their model."""
     made = [
@@ -54,13 +55,13 @@ def read_releases(snapshot: Snapshot) -> dict[str, Release]:
         and change.after
     ]
     contents = snapshot.contents(blob for _, blob in made)
-    return {
-        entry.commit.sha: _release(entry.commit, content)
-        for (entry, _), content in zip(made, contents, strict=True)
-    }
+    commits = [entry.commit for entry, _ in made]
+    releases = cores.map(_release, zip(commits, contents, strict=True), len(made))
+    return {release.commit.sha: release for release in releases}
 
 
-def _release(commit: Commit, content: bytes) -> Release:
+def _release(of: tuple[Commit, bytes]) -> Release:
+    commit, content = of
     model, version = commit.trailers["Model"], commit.trailers.get("Version", "")
     digest = hashlib.sha256(content).hexdigest()
     try:

@@ -20,7 +20,7 @@ def test_every_place_has_a_line_with_who_put_what_there(ledger: Ledger) -> None:
     assert [
         (s.environment, s.model, s.version, s.since, s.until, s.action, s.who.who, s.who.proof) for s in lines
     ] == [
-        ("local", MODEL, "1.0.0", at(10_000), None, "rolled-back", "Ada <ada@example.com>", "signature"),
+        ("local", MODEL, "1.0.0", at(10_000), None, "rolled-back", "Ada <ada@example.com>", "claimed"),
         (PRODUCTION, OTHER, "5.0.0", at(40_120), None, "promoted", "nightly schedule", "claimed"),
         (PRODUCTION, MODEL, "1.0.0", at(50_000), None, "unrecorded", "Sam <sam@example.com>", "claimed"),
     ]

@@ -10,7 +10,7 @@ import pytest
 
 from coalmine.operations.verify import Verified, verify
 from coalmine.operations.workspace import Workspace
-from tests.audit.verify.written_history import FastImport, History
+from tests.simulators.history import FastImport, History
 
 
 @dataclass(frozen=True)

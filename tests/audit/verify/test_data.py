@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,9 @@ import pytest
 
 from coalmine.audit.verify.findings import Kind
 from coalmine.errors import RemoteUnavailable
+from coalmine.manifest import Trigger
+from coalmine.operations.retention import collect
+from coalmine.operations.workspace import Workspace
 from tests.audit.verify.conftest import Shop
 
 MODEL = b"the bytes of delays 1.1.0"
@@ -104,3 +109,20 @@ def test_a_remote_that_is_away_is_no_finding(shop: Shop) -> None:
     shutil.rmtree(shop.store)
     with pytest.raises(RemoteUnavailable):
         shop.verify(data=True)
+
+
+def test_after_a_collection_of_garbage_it_still_holds(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(shop.folder / "site-cache"))
+    shop.write({"coalmine.yaml": f"retention: {{dvc_remote_is_ours: true}}\n{shop.read('coalmine.yaml')}"})
+    subprocess.run(["git", "clone", "-q", "--bare", shop.top, shop.folder / "remote.git"], check=True)
+    shop.git("remote", "add", "origin", "../remote.git")
+    garbage = place(shop, b"of no commit")
+    garbage.parent.mkdir(exist_ok=True)
+    garbage.write_bytes(b"of no commit")
+    for path in shop.store.rglob("*"):
+        os.utime(path, (0, 0))
+    who = Trigger(kind="person", who="Eve", proof="claimed")
+    collected = collect(Workspace.open(shop.top), who, lambda _: None, delete=True)
+    assert [each.size_bytes for each in collected.remote.unneeded] == [len(b"of no commit")]
+    assert not garbage.exists()
+    assert shop.verify(data=True).findings == ()

@@ -13,7 +13,7 @@ import pytest
 from coalmine.audit.verify.findings import Kind
 from coalmine.slots import SlotPod, dump_slots, parse_slots
 from tests.audit.verify.conftest import Shop
-from tests.audit.verify.written_history import ASKED, message, recording
+from tests.simulators.history import ASKED, message, recording
 
 SLOTS = "k8s/environments/local/delays/slots.yaml"
 MANIFEST = "models/delays/manifest.yaml"

@@ -1,0 +1,195 @@
+"""One signature as `ssh-keygen -Y sign` and Git write it, and the key that made it.
+
+The format is OpenSSH's PROTOCOL.sshsig. A signature names the key that it was made with: that it is good
+says nothing yet of whose that key is (`signers`).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+
+from coalmine.errors import IntegrityError
+
+BEGIN, END = b"-----BEGIN SSH SIGNATURE-----", b"-----END SSH SIGNATURE-----"
+GIT = "git"  # the namespace in which Git signs commits and tags
+
+_MAGIC = b"SSHSIG"
+_VERSION = 1
+_MESSAGE_HASHES = {b"sha256": hashlib.sha256, b"sha512": hashlib.sha512}
+_RSA_HASHES: dict[bytes, hashes.HashAlgorithm] = {
+    b"rsa-sha2-256": hashes.SHA256(),
+    b"rsa-sha2-512": hashes.SHA512(),
+}
+_CURVE_HASHES: dict[str, hashes.HashAlgorithm] = {
+    "secp256r1": hashes.SHA256(),
+    "secp384r1": hashes.SHA384(),
+    "secp521r1": hashes.SHA512(),
+}
+_IN_HARDWARE = b"sk-"
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """blob: the key as OpenSSH's protocols write it; in text it follows its kind in base64."""
+
+    blob: bytes
+
+    @property
+    def kind(self) -> bytes:
+        return _Reader(self.blob).string()
+
+    @property
+    def fingerprint(self) -> str:
+        """As `ssh-keygen -l` prints it."""
+        digest = base64.b64encode(hashlib.sha256(self.blob).digest()).decode()
+        return f"SHA256:{digest.rstrip('=')}"
+
+
+def parse_public_key(kind: str, encoded: str) -> PublicKey:
+    """The second and third word of a key's line in OpenSSH's files.
+
+    Raises:
+        ValueError: no key of a kind that is checked here.
+    """
+    key = PublicKey(base64.b64decode(encoded, validate=True))
+    if key.kind != kind.encode():
+        raise ValueError(f"the key says that it is {key.kind.decode(errors='replace')}, not {kind}")
+    _loaded(key)
+    return key
+
+
+def signed_by(armored: bytes, message: bytes, namespace: str) -> PublicKey:
+    """The key with which `message` was signed for `namespace`.
+
+    Raises:
+        IntegrityError: it was not; why, as a clause.
+    """
+    try:
+        return _signed_by(armored, message, namespace.encode())
+    except (InvalidSignature, ValueError, UnsupportedAlgorithm, EOFError) as error:
+        why = str(error) or "it is over other bytes"
+        raise IntegrityError(f"its signature does not hold: {why}") from error
+
+
+def _signed_by(armored: bytes, message: bytes, namespace: bytes) -> PublicKey:
+    reader = _Reader(_unarmored(armored))
+    if reader.take(len(_MAGIC)) != _MAGIC or reader.number() != _VERSION:
+        raise ValueError("it is no SSH signature of version 1")
+    key = PublicKey(reader.string())
+    made_for, reserved, hash_name, signature = (reader.string() for _ in range(4))
+    reader.end()
+    if made_for != namespace:
+        raise ValueError(f"it was made for `{made_for.decode(errors='replace')}`")
+    if hash_name not in _MESSAGE_HASHES:
+        raise ValueError(f"it uses the hash {hash_name.decode(errors='replace')}")
+    digest = _MESSAGE_HASHES[hash_name](message).digest()
+    signed = _MAGIC + b"".join(_string(each) for each in (made_for, reserved, hash_name, digest))
+    _verify(key, signature, signed)
+    return key
+
+
+def _unarmored(armored: bytes) -> bytes:
+    lines = armored.strip().splitlines()
+    if len(lines) < 3 or lines[0] != BEGIN or lines[-1] != END:
+        raise ValueError("it is no SSH signature")
+    try:
+        return base64.b64decode(b"".join(lines[1:-1]), validate=True)
+    except binascii.Error as error:
+        raise ValueError("it is damaged") from error
+
+
+def _verify(key: PublicKey, signature: bytes, signed: bytes) -> None:
+    """
+    Raises:
+        InvalidSignature, ValueError: it is not `key`'s over `signed`.
+    """
+    reader, kind = _Reader(signature), key.kind
+    algorithm, value = reader.string(), reader.string()
+    if kind.startswith(_IN_HARDWARE):
+        flags, counter = reader.take(1), reader.take(4)
+        application = _application(key)
+        digests = hashlib.sha256(application).digest(), hashlib.sha256(signed).digest()
+        signed = digests[0] + flags + counter + digests[1]
+    reader.end()
+    loaded = _loaded(key)
+    if isinstance(loaded, rsa.RSAPublicKey):
+        if algorithm not in _RSA_HASHES:
+            raise ValueError(f"it uses {algorithm.decode(errors='replace')}")
+        loaded.verify(value, signed, padding.PKCS1v15(), _RSA_HASHES[algorithm])
+        return
+    if algorithm != kind:
+        raise ValueError(f"it uses {algorithm.decode(errors='replace')} with another kind of key")
+    if isinstance(loaded, ed25519.Ed25519PublicKey):
+        loaded.verify(value, signed)
+    else:
+        numbers = _Reader(value)
+        encoded = encode_dss_signature(*(int.from_bytes(numbers.string()) for _ in range(2)))
+        loaded.verify(encoded, signed, ec.ECDSA(_CURVE_HASHES[loaded.curve.name]))
+
+
+@lru_cache(maxsize=256)
+def _loaded(key: PublicKey) -> Any:
+    kind = key.kind
+    loaded = load_ssh_public_key(kind + b" " + base64.b64encode(key.blob))
+    if not isinstance(loaded, rsa.RSAPublicKey | ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey):
+        raise ValueError(f"keys of the kind {kind.decode(errors='replace')} are not known here")
+    return loaded
+
+
+def _application(key: PublicKey) -> bytes:
+    """For what a hardware key was made: the last part of it."""
+    reader = _Reader(key.blob)
+    parts = []
+    while reader.is_left:
+        parts.append(reader.string())
+    return parts[-1]
+
+
+# --- the wire format of RFC 4251 ------------------------------------------------------
+
+
+class _Reader:
+    """
+    Raises, from each method:
+        ValueError: the bytes end too early, or too late.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._at = 0
+
+    @property
+    def is_left(self) -> bool:
+        return self._at < len(self._content)
+
+    def take(self, size: int) -> bytes:
+        taken = self._content[self._at : self._at + size]
+        if len(taken) != size:
+            raise ValueError("it is cut short")
+        self._at += size
+        return taken
+
+    def number(self) -> int:
+        return int.from_bytes(self.take(4))
+
+    def string(self) -> bytes:
+        return self.take(self.number())
+
+    def end(self) -> None:
+        if self.is_left:
+            raise ValueError("something follows it")
+
+
+def _string(content: bytes) -> bytes:
+    return len(content).to_bytes(4) + content
