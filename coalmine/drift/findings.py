@@ -90,7 +90,7 @@ AT_ONCE = 0.0  # no honest change ever shows it
 A_MOMENT = 60.0  # a server that starts anew, a commit that is just being made true
 A_WHILE = 300.0  # somebody restarts what does not answer
 A_PUSH = 600.0  # a Git remote may take five minutes to answer, and is asked again
-AN_HOUR = 3600.0  # somebody else pushed, and nothing here needs it yet: what is compared is what they pushed
+AN_HOUR = 3600.0  # nothing here needs it yet: what somebody else pushed, a release whose freeze is just over
 
 _RULES: Mapping[Kind, _Rule] = {
     Kind.CLONE_BEHIND: _Rule(Aspect.GIT, Heal.CATCH_UP, AN_HOUR),
@@ -99,7 +99,7 @@ _RULES: Mapping[Kind, _Rule] = {
     Kind.RECORD_UNREADABLE: _Rule(Aspect.GIT, Heal.PERSON, AT_ONCE),
     Kind.RECORD_DIFFERS: _Rule(Aspect.GIT, Heal.PERSON, AT_ONCE),
     Kind.TAG_WITHOUT_MANIFEST: _Rule(Aspect.GIT, Heal.PERSON, AT_ONCE),
-    Kind.NOT_DELIVERED: _Rule(Aspect.GIT, Heal.PERSON, AT_ONCE),
+    Kind.NOT_DELIVERED: _Rule(Aspect.GIT, Heal.PERSON, AN_HOUR),
     Kind.BYTES_LOST: _Rule(Aspect.DATA, Heal.PERSON, AT_ONCE),
     Kind.RUNNER_GONE: _Rule(Aspect.ROLLOUT, Heal.RESUME, A_MOMENT),
     Kind.ROLLBACK_WAITS: _Rule(Aspect.ROLLOUT, Heal.FINISH, A_MOMENT),

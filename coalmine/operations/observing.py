@@ -29,7 +29,9 @@ from coalmine.drift.findings import Aspect
 from coalmine.errors import CoalmineError, InputError, IntegrityError
 from coalmine.journals import journal
 from coalmine.manifest import manifest_path, parse_manifest
+from coalmine.operations.champion import release as recorded_release
 from coalmine.operations.champion import turned_away
+from coalmine.operations.eligible import refused_by_rules
 from coalmine.operations.going_back import intended
 from coalmine.operations.serving_environment import ServingEnvironment
 from coalmine.operations.unfinished import unfinished_rollout
@@ -258,8 +260,8 @@ class _Look:
     def _waiting(
         self, slots: Sequence[Slots], released: Mapping[str, Mapping[str, str]]
     ) -> dict[str, tuple[str, float]]:
-        """The newest release of each model that the environment has, where it lacks that one and has not
-        turned it away; and since when it is there."""
+        """The newest release of each model that the environment has, where it lacks that one, has not turned
+        it away, and would take it now; and since when it is there."""
         repository, waiting = self._workspace.repository, {}
         for each in slots:
             version = max(released.get(each.model, {}), key=_in_order, default=None)
@@ -267,9 +269,11 @@ class _Look:
                 continue
             if version in {release.version for release in each.releases.values()}:
                 continue
-            since_s = repository.commit(released[each.model][version]).at.timestamp()
-            if version not in turned_away(repository, each.model, each.environment):
-                waiting[each.model] = (version, since_s)
+            if version in turned_away(repository, each.model, each.environment):
+                continue
+            wanted = recorded_release(repository, each.model, version)
+            if refused_by_rules(self._workspace, each.environment, wanted) is None:
+                waiting[each.model] = (version, repository.commit(wanted.commit).at.timestamp())
         return waiting
 
     def _lost(self, slots: Sequence[Slots]) -> dict[str, dict[str, str]]:

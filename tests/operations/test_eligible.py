@@ -29,6 +29,7 @@ from coalmine.operations import local_environment, plan
 from coalmine.operations.deliver import deliver
 from coalmine.operations.eligible import Eligible, eligible
 from coalmine.operations.local_environment import LocalEnvironment
+from coalmine.operations.observing import observe
 from coalmine.operations.steps import Step
 from coalmine.operations.workspace import Workspace
 from coalmine.rollout.foresight import Runs, foresee
@@ -227,6 +228,17 @@ def test_the_same_version_by_another_digest_has_not_held(shop: Shop) -> None:
     assert shop.look().version == "1.1.0"
     shop.release(manifest_of("1.1.0", created="2013-06-01T02:00:00Z"))  # its tag was moved
     assert "it has not been stable in staging" in shop.refused(InputError)
+
+
+def test_a_release_waits_for_nobody_while_the_rules_refuse_it(shop: Shop) -> None:
+    def waiting() -> str | None:
+        environment = LocalEnvironment(shop.workspace, "production")
+        (seen,) = observe(shop.workspace, environment, [MODEL]).models
+        return None if seen.recorded.waiting is None else seen.recorded.waiting[0]
+
+    assert waiting() is None
+    shop.promote("staging", manifest_of("1.1.0"), hours_ago=30)
+    assert waiting() == "1.1.0"
 
 
 def test_the_newest_that_may_go_goes_and_it_is_said_why_no_newer_one_does(shop: Shop) -> None:
