@@ -18,8 +18,6 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
-
 from coalmine.errors import IntegrityError, SpecError
 from coalmine.signatures.sshsig import GIT, PublicKey, parse_public_key, signed_by
 
@@ -166,7 +164,7 @@ def _options(text: str, where: str) -> dict[str, str]:
 def _key(words: list[str], where: str) -> PublicKey:
     try:
         return parse_public_key(*words[:2])
-    except (TypeError, ValueError, UnsupportedAlgorithm) as error:
+    except (TypeError, ValueError) as error:
         raise SpecError(
             f"{where}: that is no public key as ssh-keygen writes it, of a kind that signs: {error}"
         ) from error
