@@ -188,7 +188,7 @@ def test_12_what_became_of_a_version_that_never_was_stable(found: Callable[..., 
 
 def test_13_who_released_a_version_and_where_it_was_stable(found: Callable[..., Any]) -> None:
     loans = found(OTHER, "--version", "5.0.0")
-    assert (loans["who"]["who"], loans["who"]["proof"]) == ("Ada <ada@example.com>", "signature")
+    assert (loans["who"]["who"], loans["who"]["proof"]) == ("Ada <ada@example.com>", "claimed")
     assert loans["before"] is None
     assert [(each["environment"], each["until"]) for each in loans["served"]] == [(PRODUCTION, None)]
     (good,) = found(MODEL, "-e", "local", "--version", "1.1.0")["served"]

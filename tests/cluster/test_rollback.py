@@ -19,9 +19,9 @@ from tests.scenarios.workplace import MODEL
 def test_users_go_back_in_seconds_at_rest_without_git_and_in_a_rollout(
     shop: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shop.deliver("1.1.0")
     with shop.users() as users:
         users.await_requests(200)
+        shop.deliver("1.1.0")
         remote = shop.work.top / ".coalmine/remotes/git.git"
         remote.rename(remote.with_name("away"))
         began = time.monotonic()
