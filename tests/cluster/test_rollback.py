@@ -21,7 +21,10 @@ def test_users_go_back_in_seconds_at_rest_without_git_and_in_a_rollout(
 ) -> None:
     with shop.users() as users:
         users.await_requests(200)
-        shop.deliver("1.1.0")
+        with shop.delivering("1.1.0") as delivery:
+            shop.await_told("Stage 1 of 2")
+            shop.run("promote")
+            assert shop.work.ended(delivery).status == 0
         remote = shop.work.top / ".coalmine/remotes/git.git"
         remote.rename(remote.with_name("away"))
         began = time.monotonic()
