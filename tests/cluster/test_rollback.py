@@ -14,6 +14,16 @@ from tests.cluster.shop import ROLLED_BACK, Shop
 from tests.scenarios.users import Users
 from tests.scenarios.workplace import MODEL
 
+# So that no gate is quicker than the command.
+PATIENT = """rollout:
+  stages: [30]
+  bake_s: 600
+  poll_s: 2
+  no_data_budget_s: 60
+  gates:
+    - {gate: errors, margin: 0.5}
+"""
+
 
 @pytest.mark.timeout(400)
 def test_users_go_back_in_seconds_at_rest_without_git_and_in_a_rollout(
@@ -34,6 +44,7 @@ def test_users_go_back_in_seconds_at_rest_without_git_and_in_a_rollout(
         shop.run("rollback")
         assert shop.pushed_stable() == "1.0.0"
 
+        shop.plan(PATIENT)
         with shop.delivering("1.2.0") as delivery:
             users.await_version("1.2.0")
             began = time.monotonic()
