@@ -25,6 +25,7 @@ PATIENT = """rollout:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_users_go_back_in_seconds_at_rest_without_git_and_in_a_rollout(
     shop: Shop, capsys: pytest.CaptureFixture[str]
