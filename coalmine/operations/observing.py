@@ -10,6 +10,7 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -26,7 +27,7 @@ from coalmine.drift.facts import (
     RunningModels,
 )
 from coalmine.drift.findings import Aspect
-from coalmine.errors import CoalmineError, InputError, IntegrityError
+from coalmine.errors import CoalmineError, InputError, IntegrityError, NotFound
 from coalmine.journals import journal
 from coalmine.manifest import manifest_path, parse_manifest
 from coalmine.operations.champion import release as recorded_release
@@ -271,9 +272,10 @@ class _Look:
                 continue
             if version in turned_away(repository, each.model, each.environment):
                 continue
-            wanted = recorded_release(repository, each.model, version)
-            if refused_by_rules(self._workspace, each.environment, wanted) is None:
-                waiting[each.model] = (version, repository.commit(wanted.commit).at.timestamp())
+            with suppress(NotFound, IntegrityError):  # a tag without a manifest is a finding of its own
+                wanted = recorded_release(repository, each.model, version)
+                if refused_by_rules(self._workspace, each.environment, wanted) is None:
+                    waiting[each.model] = (version, repository.commit(wanted.commit).at.timestamp())
         return waiting
 
     def _lost(self, slots: Sequence[Slots]) -> dict[str, dict[str, str]]:

@@ -37,9 +37,9 @@ FROM_TRAINING = (
     f"after {_PUSH}",
 )
 OF_A_DELIVERY = (
-    f"before {_OPERATIONS}.deliver:_hand_over",
+    f"before {_OPERATIONS}.deliver:hand_over",
     "after coalmine.journals.journal:begin",
-    f"after {_OPERATIONS}.deliver:replace_text",  # the slots are written, in no commit
+    f"after {_OPERATIONS}.hand_over:replace_text",  # the slots are written, in no commit
     f"before {_PUSH}",
     "after coalmine.reconcilers.processes:ProcessesReconciler.reconcile",
     f"before {_TELL} with Stage 1 of 2",
