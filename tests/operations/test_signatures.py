@@ -127,6 +127,7 @@ def shop(
     _made: tuple[Path, dict[str, str]], tmp_path: Path, _keys: dict[str, Key], monkeypatch: pytest.MonkeyPatch
 ) -> Shop:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.delenv("GIT_COMMITTER_DATE", raising=False)  # signatures count by it
     shutil.copytree(_made[0], tmp_path / "work", symlinks=True)
     shop = Shop(tmp_path / "work", _keys, dict(_made[1]))
     shop.git("remote", "set-url", "origin", str(shop.top / ".coalmine/remotes/git.git"))
