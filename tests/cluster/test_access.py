@@ -445,22 +445,34 @@ def place(environments: Callable[[str], Environment], tmp_path: Path) -> Iterato
 def said_by_flux(place: FluxPlace, thing: Json) -> str:
     """What Flux says of a commit that holds `thing`, once it has tried it."""
     commit = place.push(files_of([thing]))
-    asked = {"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": commit}}}
-    for kind in (GIT_REPOSITORY, KUSTOMIZATION):
-        place.cluster.merge(kind, "coalmine", asked)
-        routed.eventually(lambda kind=kind: has_tried(place, kind, commit), f"{kind.kind} has looked", 40)
-    return str(ready(place)["message"])
+    place.cluster.merge(GIT_REPOSITORY, "coalmine", look_again(commit))
+    routed.eventually(lambda: commit in fetched(place), "Flux has fetched", 40)
+    place.cluster.merge(KUSTOMIZATION, "coalmine", look_again(commit))
+    said: list[str] = []
+
+    def has_tried() -> bool:
+        # read once: Flux may be at work again a moment later, and then says that instead
+        status = status_of(place, KUSTOMIZATION)
+        if commit not in status.get("lastAttemptedRevision", ""):
+            return False
+        ready = next(each for each in status["conditions"] if each["type"] == "Ready")
+        said.append(ready["message"])
+        return bool(ready["status"] != "Unknown")
+
+    routed.eventually(has_tried, "Flux has tried", 40)
+    return said[-1]
 
 
-def has_tried(place: FluxPlace, kind: Kind, commit: str) -> bool:
-    status = (place.cluster.get(kind, "coalmine") or {}).get("status", {})
-    revision = status.get("lastAttemptedRevision") or status.get("artifact", {}).get("revision", "")
-    return commit in revision and (kind is GIT_REPOSITORY or ready(place)["status"] != "Unknown")
+def look_again(asked_at: str) -> Json:
+    return {"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": asked_at}}}
 
 
-def ready(place: FluxPlace) -> Json:
-    conditions = (place.cluster.get(KUSTOMIZATION, "coalmine") or {})["status"]["conditions"]
-    return next(each for each in conditions if each["type"] == "Ready")
+def fetched(place: FluxPlace) -> str:
+    return str(status_of(place, GIT_REPOSITORY).get("artifact", {}).get("revision", ""))
+
+
+def status_of(place: FluxPlace, kind: Kind) -> Json:
+    return (place.cluster.get(kind, "coalmine") or {}).get("status", {})
 
 
 def test_flux_brings_and_takes_away_what_the_reconciler_may_and_nothing_else(
