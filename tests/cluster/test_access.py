@@ -472,7 +472,8 @@ def fetched(place: FluxPlace) -> str:
 
 
 def status_of(place: FluxPlace, kind: Kind) -> Json:
-    return (place.cluster.get(kind, "coalmine") or {}).get("status", {})
+    status: Json = (place.cluster.get(kind, "coalmine") or {}).get("status", {})
+    return status
 
 
 def test_flux_brings_and_takes_away_what_the_reconciler_may_and_nothing_else(
