@@ -29,7 +29,7 @@ setup: .venv/.installed ## Install the environment that requirements.lock names 
 	@touch $@
 
 demo: setup ## The main job, live, in a repository of its own (KEEP=1 leaves everything running)
-	@$(BIN)/coalmine demo $(if $(KEEP),--keep)
+	@$(BIN)/coalmine demo $(if $(KEEP),--keep) $(if $(ADDRESS),--address $(ADDRESS))
 
 check: setup ## Lint, formatting, types and import contracts
 	$(BIN)/ruff check .

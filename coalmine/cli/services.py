@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from coalmine.cli.words import EnvironmentName, open_workspace, say
+from coalmine.cli.words import EnvironmentName, host_and_port, open_workspace, say
 
 
 def up(environment: EnvironmentName = "local") -> None:
@@ -29,8 +29,11 @@ def down(environment: EnvironmentName = "local") -> None:
 def demo(
     keep: Annotated[bool, typer.Option(help="Leave everything running at the end.")] = False,
     directory: Annotated[Path | None, typer.Option(help="Default: .coalmine/demo here.")] = None,
+    address: Annotated[str, typer.Option(help="Where the users come in.", metavar="HOST:PORT")] = (
+        "127.0.0.1:8800"
+    ),
 ) -> None:
     """The main job, told live: retrain, record, release, and bring a bad release back."""
     from coalmine.demo.story import tell_story
 
-    tell_story(directory or Path(".coalmine/demo"), keep=keep)
+    tell_story(directory or Path(".coalmine/demo"), *host_and_port("--address", address), keep=keep)

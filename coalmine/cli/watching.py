@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coalmine.cli.words import AsJson, EnvironmentName, open_workspace, print_json, quiet_if, say
+from coalmine.cli.words import (
+    AsJson,
+    EnvironmentName,
+    host_and_port,
+    open_workspace,
+    print_json,
+    quiet_if,
+    say,
+)
 from coalmine.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,7 +44,7 @@ def watch(
 
     if once and metrics is not None:
         raise InputError("--metrics belongs to a watch that stays: take --once out")
-    host, port = (None, None) if metrics is None else _address(metrics)
+    host, port = (None, None) if metrics is None else host_and_port("--metrics", metrics)
     workspace = open_workspace()
     numbers = WatchMetrics(environment, every)
     tell = quiet_if(as_json)
@@ -49,13 +57,6 @@ def watch(
         raise typer.Exit(looked.exit_code)
     with served(numbers, port, host or "127.0.0.1"):
         keep_watching(watching, every, lambda looked: _show(looked, as_json=as_json), tell)
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
-        raise InputError(f"--metrics {text} is no address: give one such as 127.0.0.1:9090")
-    return host, int(port)
 
 
 def _show(looked: Looked, *, as_json: bool) -> None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from coalmine.errors import InputError
+
 if TYPE_CHECKING:  # every command imports only what it needs: the command line starts in a blink
     from coalmine.operations.deliver import Delivered
     from coalmine.operations.workspace import Workspace
@@ -29,6 +31,17 @@ def open_workspace() -> Workspace:
     from coalmine.operations.workspace import Workspace
 
     return Workspace.open(Path.cwd())
+
+
+def host_and_port(option: str, text: str) -> tuple[str, int]:
+    """
+    Raises:
+        InputError: `text` of `option` is not `host:port`.
+    """
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise InputError(f"{option} {text} is no address: give one such as 127.0.0.1:9090")
+    return host, int(port)
 
 
 def steer(model: str, environment: str, ask: Ask) -> None:

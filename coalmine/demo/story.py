@@ -21,19 +21,23 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
+from ruamel.yaml.comments import CommentedMap
 
 from coalmine.audit.answer_terminal import print_answer
 from coalmine.demo.traffic import Scores, read_scores
-from coalmine.errors import CoalmineError, InputError
+from coalmine.errors import CoalmineError, InputError, MachineUnready
 from coalmine.journals import journal
 from coalmine.journals.rollouts import LocalRollouts
+from coalmine.local.port_book import is_free
 from coalmine.operations import platform
 from coalmine.operations.audit import open_audit
 from coalmine.operations.ingest import ingest
 from coalmine.operations.local_environment import LocalEnvironment
 from coalmine.operations.workspace import Workspace
 from coalmine.reconcilers.process_files import ProcessSpec
+from coalmine.scaffold.edited import edited
 from coalmine.scaffold.repository import init
+from coalmine.settings import FILE, Environment
 from coalmine.terminal import watching
 
 MODEL, LOOKUP, ENVIRONMENT = "flight-delays", "weather", "local"
@@ -69,15 +73,18 @@ class Scene:
     console: Console
 
 
-def tell_story(directory: Path, *, keep: bool) -> None:
+def tell_story(directory: Path, host: str, port: int, *, keep: bool) -> None:
     """
+    host, port: where the users' requests come in.
+
     Raises:
         InputError: `directory` holds something that is not an earlier demo.
+        MachineUnready: another program listens there.
         CoalmineError: what went wrong, and how to mend it; everything started is stopped.
     """
     console = Console()
     started = time.monotonic()
-    scene = _set_up(directory.resolve(), console)
+    scene = _set_up(directory.resolve(), host, port, console)
     try:
         _first_release(scene)
         _new_months(scene)
@@ -92,13 +99,16 @@ def tell_story(directory: Path, *, keep: bool) -> None:
 # --- the acts --------------------------------------------------------------------------
 
 
-def _set_up(top: Path, console: Console) -> Scene:
+def _set_up(top: Path, host: str, port: int, console: Console) -> Scene:
     _act(console, "A repository of its own", f"in {top}, with a bare Git remote and a DVC remote beside it")
     _clear(top)
+    _require_free(host, port)
     _become("Dana")
     init(top)
     _git(top, "config", "user.name", "Demo")  # for whoever goes on here by hand
     _git(top, "config", "user.email", "demo@example.com")
+    if (address := f"{host}:{port}") != Environment().address:
+        _serve_at(top, address)
     workspace = Workspace.open(top)
     serving = LocalEnvironment(workspace, ENVIRONMENT)
     serving.up()
@@ -180,6 +190,24 @@ def _closing(scene: Scene, seconds: float, *, keep: bool) -> None:
 
 
 # --- how it is done --------------------------------------------------------------------
+
+
+def _require_free(host: str, port: int) -> None:
+    if not is_free(host, port):
+        raise MachineUnready(
+            f"{host}:{port} is in use by another program here, so the demo's users cannot come in. "
+            f"End that program (`lsof -i :{port}` names it), or name another address with --address"
+        )
+
+
+def _serve_at(top: Path, address: str) -> None:
+    def edit(content: CommentedMap) -> None:
+        content["environments"][ENVIRONMENT]["address"] = address
+
+    path = top / FILE
+    path.write_text(edited(path.read_text(encoding="utf-8"), edit), encoding="utf-8")
+    _git(top, "commit", "-q", "-am", f"Users come in at {address}")
+    _git(top, "push", "-q")
 
 
 def _clear(top: Path) -> None:

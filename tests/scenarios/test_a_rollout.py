@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from coalmine.cli import ROLLED_BACK
 from coalmine.errors import InputError
-from tests.scenarios.auditor import ask_all
 from tests.scenarios.delivered import assert_promoted
 from tests.scenarios.lending import LOANS
 from tests.scenarios.users import asking
@@ -34,8 +31,8 @@ def test_a_good_release_is_promoted_and_rolled_back_and_no_request_fails(serving
     assert "--retry" in refused.err
 
 
-def test_a_release_that_refuses_some_users_is_rolled_back_and_an_auditor_is_told_all_of_it(
-    serving: Workplace, tmp_path: Path
+def test_a_release_that_refuses_some_users_is_rolled_back_and_not_tried_again(
+    serving: Workplace,
 ) -> None:
     before, tags = serving.head(), serving.tags()
     with asking(serving.url, serving.top / LOANS) as users:
@@ -63,5 +60,3 @@ def test_a_release_that_refuses_some_users_is_rolled_back_and_an_auditor_is_told
     assert refused.err.count("\n") == 1
     assert "--retry" in refused.err
     assert serving.head() == head
-
-    ask_all(serving, tmp_path / "plain", ended["rollout"])

@@ -57,8 +57,8 @@ class Workplace:
         """`coalmine words` as the head of a process group of its own."""
         return self._python("-m", "coalmine.cli", *words, cwd=cwd)
 
-    def ended(self, process: subprocess.Popen[str]) -> Ran:
-        out, err = process.communicate(timeout=WITHIN_S)
+    def ended(self, process: subprocess.Popen[str], within_s: float = WITHIN_S) -> Ran:
+        out, err = process.communicate(timeout=within_s)
         assert "Traceback" not in err, err
         return Ran(process.returncode, out, err)
 
