@@ -6,10 +6,7 @@ import json
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,7 @@ from coalmine.drift import alerts
 from coalmine.drift.findings import Kind
 from coalmine.manifest import Trigger
 from coalmine.operations.environments import open_environment
-from coalmine.operations.watch import Looked, Watch
+from coalmine.operations.watch import Watch
 from coalmine.operations.workspace import Workspace
 from coalmine.rollout.ports import TrafficSplit
 from coalmine.slots import Slot
@@ -29,6 +26,18 @@ from tests.local.harness import eventually
 from tests.scenarios.lending import LOANS
 from tests.scenarios.test_steering import begin
 from tests.scenarios.users import asking
+from tests.scenarios.watched import (
+    Hand,
+    Inbox,
+    kinds,
+    listening,
+    lose_object,
+    others_push,
+    put_back,
+    stray_tag,
+    told_to,
+    untag,
+)
 from tests.scenarios.workplace import MODEL, Workplace
 
 KIM = Trigger(kind="person", who="Kim <kim@example.org>", proof="claimed")
@@ -49,70 +58,14 @@ def promoted(serving: Workplace) -> Workplace:
     return serving
 
 
-class Inbox:
-    """A webhook's address; `status` is what it answers."""
-
-    def __init__(self) -> None:
-        self.bodies: list[Any] = []
-        self.status = 200
-        inbox = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                if inbox.status == 200:
-                    inbox.bodies.append(body)
-                self.send_response(inbox.status)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
-
-    @property
-    def told(self) -> list[tuple[list[str], list[str]]]:
-        return [
-            ([each["kind"] for each in body["appeared"]], [each["kind"] for each in body["ended"]])
-            for body in self.bodies
-        ]
-
-
 @pytest.fixture
 def inbox() -> Iterator[Inbox]:
-    inbox = Inbox()
-    thread = threading.Thread(target=inbox.server.serve_forever, daemon=True)
-    thread.start()
-    yield inbox
-    inbox.server.shutdown()
-    inbox.server.server_close()
-
-
-def told_to(work: Workplace, inbox: Inbox) -> None:
-    settings = work.top / "coalmine.yaml"
-    settings.write_text(
-        f"{settings.read_text()}\nwatch:\n  notify:\n    - {{webhook: '{inbox.url}', format: json}}\n"
-    )
-    work.commit("Tell somebody")
+    with listening() as inbox:
+        yield inbox
 
 
 def watch(work: Workplace, *, heals: bool = False) -> Watch:
     return Watch(Workspace.open(work.top), "local", (), KIM, lambda _: None, heals=heals)
-
-
-def kinds(looked: Looked) -> list[Kind]:
-    return [each.finding.kind for each in looked.findings]
-
-
-@dataclass(frozen=True)
-class Hand:
-    """Somebody's hand in the place. undo: how they take it back; None: `--heal` mends it."""
-
-    kind: Kind
-    do: Callable[[Workplace], Any]
-    undo: Callable[[Workplace, Any], None] | None = None
-    with_it: frozenset[Kind] = frozenset()
 
 
 def _files(work: Workplace, version: str) -> list[Path]:
@@ -127,21 +80,6 @@ def _swap(work: Workplace) -> tuple[Path, bytes]:
     path = _files(work, "1.1.0")[0]
     content = path.read_bytes()
     path.write_bytes(content[:-1] + b"?")
-    return path, content
-
-
-def _put_back(_: Workplace, taken: tuple[Path, bytes]) -> None:
-    path, content = taken
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-
-
-def _lose_object(work: Workplace) -> tuple[Path, bytes]:
-    manifest = yaml.safe_load(work.git("show", f"{MODEL}@v1.0.0:models/{MODEL}/manifest.yaml"))
-    md5 = manifest["files"][0]["md5"]
-    path = work.top / ".coalmine/remotes/dvc/files/md5" / md5[:2] / md5[2:]
-    content = path.read_bytes()
-    path.unlink()
     return path, content
 
 
@@ -196,14 +134,6 @@ def _other_release(work: Workplace) -> None:
     green.write_text(json.dumps(desired))
 
 
-def _stray_tag(work: Workplace) -> None:
-    work.git("tag", f"{MODEL}@v9.9.9", work.git("rev-list", "--max-parents=0", "HEAD"))
-
-
-def _untag(work: Workplace, _: Any) -> None:
-    work.git("tag", "--delete", f"{MODEL}@v9.9.9")
-
-
 def _edit_slots(work: Workplace) -> str:
     before = work.head()
     path = f"k8s/environments/local/{MODEL}/slots.yaml"
@@ -224,13 +154,6 @@ def _back_to(work: Workplace, commit: str) -> None:
     work.git("reset", "--quiet", "--hard", commit)
 
 
-def _others_push(work: Workplace) -> None:
-    head = work.head()
-    work.git("commit", "--quiet", "--allow-empty", "--message", "Elsewhere")
-    work.git("push", "--quiet")
-    work.git("reset", "--quiet", "--hard", head)
-
-
 def _die(work: Workplace) -> None:
     """A server that never becomes ready again: its port is another program's... it is told to fail."""
     path = work.top / f".coalmine/local/processes/{MODEL}-blue.json"
@@ -240,19 +163,19 @@ def _die(work: Workplace) -> None:
     path.write_text(json.dumps(desired))
 
 
-HANDS = {
+HANDS: dict[str, Hand[Workplace]] = {
     "a server's options": Hand(Kind.CONFIGURATION, _other_options),
     "a server's release": Hand(Kind.OTHER_RELEASE, _other_release, with_it=frozenset({Kind.CONFIGURATION})),
     "a server that fails": Hand(Kind.SERVER_DOWN, _die, with_it=frozenset({Kind.CONFIGURATION})),
     "a server taken out": Hand(Kind.SERVER_DOWN, _take_process_out),
     "the weights": Hand(Kind.ROUTE_WEIGHTS, _move_users),
     "the route taken out": Hand(Kind.ROUTE_MISSING, _take_route_out),
-    "a model file": Hand(Kind.FILES_CHANGED, _swap, _put_back),
-    "an object of the DVC remote": Hand(Kind.BYTES_LOST, _lose_object, _put_back),
-    "a stray tag": Hand(Kind.TAG_WITHOUT_MANIFEST, _stray_tag, _untag),
+    "a model file": Hand(Kind.FILES_CHANGED, _swap, put_back),
+    "an object of the DVC remote": Hand(Kind.BYTES_LOST, lose_object, put_back),
+    "a stray tag": Hand(Kind.TAG_WITHOUT_MANIFEST, stray_tag, untag),
     "a digest in Git": Hand(Kind.RECORD_DIFFERS, _edit_slots, _back_to),
     "slots in Git": Hand(Kind.RECORD_UNREADABLE, _break_slots, _back_to),
-    "others' push": Hand(Kind.CLONE_BEHIND, _others_push),
+    "others' push": Hand(Kind.CLONE_BEHIND, others_push),
 }
 
 
@@ -381,7 +304,7 @@ def test_a_rollback_whose_record_waits_is_finished_killed_anywhere(promoted: Wor
 def test_somebody_who_cannot_be_told_is_told_later_and_never_twice(promoted: Workplace, inbox: Inbox) -> None:
     told_to(promoted, inbox)
     inbox.status = 503
-    _stray_tag(promoted)
+    stray_tag(promoted)
     looked = promoted.run("watch", "--once", "--json", status=DOWN).json
     assert "1 notice to json webhook 127.0.0.1 wait: it answers 503" in looked["untold"]
     inbox.status = 200
