@@ -60,16 +60,18 @@ def ask_all(demo: Workplace, folder: Path, users: Scores) -> None:
     # Bytes are in the DVC remote, which is beside the first clone here: the other nine need none.
     clone.dvc("remote", "modify", "--local", "store", "url", str(demo.top / ".coalmine/remotes/dvc"))
     happened = Happened(users, clone.git("log", "--format=%H", "--grep=on complete rows"))
+    # Git keeps whole seconds: the last request on the bad release may be of the second that recorded its end.
+    first_on_bad = _time(users.first_by_version_s[BAD])
     stands_for = {
         "ENVIRONMENT": ENVIRONMENT,
         "MODEL": MODEL,
         "VERSION": BAD,
         "EARLIER..VERSION": f"{FIRST}..{BAD}",
-        "TIME": _time((users.first_by_version_s[BAD] + happened.last_on_bad_s) / 2),
+        "TIME": first_on_bad,
         "DATASET/PARTITION": PARTITION,
         "PERSON": "Sam",
         "SINCE": _time(users.started_s),
-        "UNTIL": _time(happened.last_on_bad_s),
+        "UNTIL": first_on_bad,
         "COMMIT": happened.code,
     }
     asked = listed()
@@ -118,7 +120,7 @@ def _made_of(ran: Ran, happened: Happened) -> None:
 
 
 def _did(ran: Ran, _: Happened) -> None:
-    """Until the users left: the end of the rollout is told apart from what lies before it."""
+    """Until users met it: the end of the rollout is told apart from what lies before it."""
     done = [(deed["action"], deed["version"]) for deed in ran.json["found"]]
     assert done == [("release", BAD), ("candidate", BAD)]
 
