@@ -43,10 +43,11 @@ from coalmine.scaffold.repository import init
 from coalmine.slots import Slot, SlotPod, SlotRelease, Slots, dump_slots, slots_path
 from tests.journals.fake_rollouts import make_manifest
 from tests.simulators.api_server import StateClient, StateServer
+from tests.simulators.brought import applied_by_flux, brought
 
 Json = dict[str, Any]
 
-MODEL, ENVIRONMENT = "flight-delays", "production"
+MODEL, ENVIRONMENT, NAMESPACE = "flight-delays", "production", "shop"
 KIM = Trigger(kind="person", who="Kim <kim@example.org>", proof="claimed")
 FLUX = f"coalmine-{ENVIRONMENT}"
 
@@ -95,7 +96,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     wanted = Wanted(
         router="gateway_api",
         reconciler="flux",
-        namespace="shop",
+        namespace=NAMESPACE,
         host="models.example.com",
         gateway="gateways/users",
     )
@@ -150,59 +151,13 @@ def put(workspace: Workspace, slots: Slots) -> None:
 
 
 def bring(place: Place) -> None:
-    """What Git has runs, and Flux has brought it."""
-    top = place.workspace.top
-    for body in build(top, Path("k8s/environments") / ENVIRONMENT, "here"):
-        body["metadata"] |= {"namespace": "shop", "uid": body["metadata"]["name"], "generation": 1}
-        match body["kind"]:
-            case "Deployment":
-                wanted = body["spec"].setdefault("replicas", 1)
-                counts = dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), wanted)
-                body["status"] = {"observedGeneration": 1, **counts}
-                place.server.store(DEPLOYMENT, body)
-                place.server.store(POD, pod_of(body))
-            case "ConfigMap":
-                place.server.store(CONFIG_MAP, body)
-            case "HTTPRoute":
-                conditions = [
-                    {"type": each, "status": "True", "observedGeneration": 1, "reason": "ok", "message": ""}
-                    for each in ("Accepted", "ResolvedRefs")
-                ]
-                parents = [
-                    {"parentRef": each, "conditions": conditions} for each in body["spec"]["parentRefs"]
-                ]
-                body["status"] = {"parents": parents}
-                place.server.store(HTTP_ROUTE, body)
+    objects = build(place.workspace.top, Path("k8s/environments") / ENVIRONMENT, "here")
+    brought(place.server, objects, NAMESPACE)
     flux(place)
 
 
-def pod_of(deployment: Json) -> Json:
-    template = copy.deepcopy(deployment["spec"]["template"])
-    template["metadata"]["name"] = f"{deployment['metadata']['name']}-pod"
-    ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
-    return {**template, "status": {"conditions": [ready]}}
-
-
 def flux(place: Place, commit: str | None = None) -> None:
-    revision = f"main@sha1:{commit or place.commit()}"
-    ready = {"type": "Ready", "status": "True", "reason": "ReconciliationSucceeded", "message": ""}
-    source = {
-        "kind": "GitRepository",
-        "metadata": {"name": FLUX, "namespace": "flux-system"},
-        "spec": {"url": "https://git.example.com/m.git", "ref": {"branch": "main"}},
-        "status": {"artifact": {"revision": revision}, "conditions": [ready]},
-    }
-    kustomization = {
-        "kind": "Kustomization",
-        "metadata": {"name": FLUX, "namespace": "flux-system"},
-        "spec": {
-            "path": f"./k8s/environments/{ENVIRONMENT}",
-            "sourceRef": {"kind": "GitRepository", "name": FLUX},
-        },
-        "status": {"lastAttemptedRevision": revision, "conditions": [ready]},
-    }
-    place.server.store(GIT_REPOSITORY, source)
-    place.server.store(KUSTOMIZATION, kustomization)
+    applied_by_flux(place.server, ENVIRONMENT, NAMESPACE, commit or place.commit())
 
 
 def container(body: Json) -> Json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from threading import Event
@@ -83,9 +83,13 @@ class _Handler(BaseHTTPRequestHandler):
             return
         parts = urlsplit(self.path)
         query = {key: value[0] for key, value in parse_qs(parts.query).items()}
+        if f"/namespaces/{NAMESPACE}/" not in parts.path:
+            self._answer(200, {})  # whether it is there
+            return
         plural, _, name = parts.path.split(f"/namespaces/{NAMESPACE}/")[1].partition("/")
         if "watch" in query:
-            self._watched(KINDS[plural], query)
+            with suppress(ConnectionError):  # who watched is gone
+                self._watched(KINDS[plural], query)
             return
         verb = "LIST" if self.command == "GET" and not name else self.command
         self.served.asked.append(f"{verb} {plural}" + (f"/{name}" if name else ""))
