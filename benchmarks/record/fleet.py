@@ -1,5 +1,5 @@
-"""An environment of many models on a cluster: Git with two releases of each, and an API server that holds what
-Flux has brought of it. Nothing diverges.
+"""An environment of many models on a cluster: Git with two releases of each, and an API server that holds
+what Flux has brought of it. Nothing diverges.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def _release(top: Path, names: Sequence[str], version: str) -> tuple[str, Mappin
     for name, manifest in manifests.items():
         _write(top, manifest_path(name), dump_manifest(manifest))
         for file in manifest.all_files:
-            _write(top, Path(".coalmine/remotes/dvc/files/md5") / file.md5[:2] / file.md5[2:], "bytes")  # empty files count as none
+            _write(
+                top, Path(".coalmine/remotes/dvc/files/md5") / file.md5[:2] / file.md5[2:], "bytes"
+            )  # empty files count as none
     commit = _commit(top, f"Release {version} of each model")
     tags = "".join(f"create refs/tags/{name}@v{version} {commit}\n" for name in names)
     _git(top, "update-ref", "--stdin", stdin=tags)

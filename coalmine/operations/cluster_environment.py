@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from pathlib import Path
 
 from coalmine.cluster.client import Cluster, Json
 from coalmine.cluster.watched import WatchedCluster
@@ -17,11 +15,12 @@ from coalmine.journals.cluster_rollouts import ClusterRollouts
 from coalmine.journals.looks import ClusterLooks, Looks
 from coalmine.journals.rollouts import Rollouts
 from coalmine.manifest import manifest_path
+from coalmine.operations.built import BuiltObjects
 from coalmine.operations.champion import Release
-from coalmine.operations.cluster_running import Seen, autoscaled, by_model, running
+from coalmine.operations.cluster_running import COMPARED, Seen, autoscaled, by_model, running
 from coalmine.operations.serving_environment import ServingEnvironment, slot_release
 from coalmine.reconcilers.flux import FluxReconciler, Pushed
-from coalmine.reconcilers.kustomize import K8S, build
+from coalmine.reconcilers.kustomize import K8S
 from coalmine.registry.images import image_for
 from coalmine.registry.upstream import Upstream
 from coalmine.rollout.evidence import Answers
@@ -64,8 +63,6 @@ class ClusterEnvironment(ServingEnvironment):
         finally:
             watched.stop()
 
-    _built_of: tuple[str, Sequence[Json]] | None = None
-
     @property
     def _kubernetes(self) -> KubernetesSettings:
         assert self.settings.kubernetes is not None
@@ -107,7 +104,7 @@ class ClusterEnvironment(ServingEnvironment):
         wanted: Mapping[str, Sequence[Json]] | None = None
         digests: Mapping[str, str] = {}
         try:
-            wanted, scaled = by_model(self._built()), autoscaled(self.cluster)
+            wanted, scaled = by_model(self._wanted()), autoscaled(self.cluster)
         except CoalmineError as error:
             wanted, unread[Aspect.OBJECTS] = None, str(error)
         with suppress(TelemetryUnavailable):  # then a pod is taken at the word of its template
@@ -116,22 +113,20 @@ class ClusterEnvironment(ServingEnvironment):
         found = running(seen, [(spec, slots, self.adapters(spec)) for spec, slots in models])
         return RunningModels(found.models, unread)
 
-    def _built(self) -> Sequence[Json]:
-        """The objects that Git has for the environment, built once for each state of k8s/.
+    def _wanted(self) -> Sequence[Json]:
+        """The objects that Git has.
 
         Raises:
-            SpecError: k8s/ does not build.
-            MachineUnready: nothing here builds it.
+            SpecError, MachineUnready: as `BuiltObjects`.
         """
-        repository, git = self._workspace.repository, self._workspace.settings.git
-        commit = Upstream(repository, git.remote, git.branch).newest()
-        tree = repository.git("rev-parse", f"{commit}:{K8S}")
-        if self._built_of is None or self._built_of[0] != tree:
-            with tempfile.TemporaryDirectory(prefix="coalmine-k8s-") as name:
-                repository.export(commit, [K8S], Path(name))
-                folder = K8S / "environments" / self.name
-                self._built_of = (tree, build(Path(name), folder, f"commit {commit[:12]}"))
-        return self._built_of[1]
+        git = self._workspace.settings.git
+        return self._built.at(Upstream(self._workspace.repository, git.remote, git.branch).newest())
+
+    @cached_property
+    def _built(self) -> BuiltObjects:
+        workspace = self._workspace
+        kinds = [each.kind for each in COMPARED]
+        return BuiltObjects(workspace.repository, self.name, workspace.settings.environments, kinds)
 
     def flux(self) -> FluxFacts | None:
         flux = self._kubernetes.flux

@@ -23,7 +23,7 @@ from coalmine.telemetry.pods import NAME, SLOT
 from coalmine.wiring import Adapters
 
 AT_ONCE = 8  # models that are looked at at the same time: a route that is not accepted yet is waited for
-_COMPARED = (DEPLOYMENT, CONFIG_MAP)
+COMPARED = (DEPLOYMENT, CONFIG_MAP)
 _LEFT_TO_KUSTOMIZE = "config.kubernetes.io/"
 
 
@@ -130,7 +130,7 @@ def _pods(seen: Seen, model: str, slot: Slot) -> Iterator[Server]:
 def _differences(seen: Seen, model: str, name: str) -> Iterator[Difference]:
     assert seen.wanted is not None
     for wanted in seen.wanted.get(model, ()):
-        kind = next((each for each in _COMPARED if each.kind == wanted["kind"]), None)
+        kind = next((each for each in COMPARED if each.kind == wanted["kind"]), None)
         if kind is None or wanted["metadata"]["name"] != name:
             continue
         live = seen.cluster.get(kind, name)
