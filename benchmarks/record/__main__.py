@@ -16,13 +16,11 @@ What asks something of every model, such as a check of drift, becomes one line o
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -38,29 +36,8 @@ AUDIT_AT_MOST_S = 3.0
 VERIFY_AT_MOST_S = 45.0
 LINEAR = 1.25  # how much more than in proportion a question may grow
 TRIES = 3
-SLOW_S = 10.0  # what takes longer is asked once
 YEAR = "2023"  # in the middle of the history
 LOOKS_TRIES = 20
-
-
-@dataclass(frozen=True)
-class Question:
-    """at_most_s: None where there is no target. is_spread: over all cores."""
-
-    name: str
-    words: tuple[str, ...]
-    at_most_s: float | None = None
-    is_spread: bool = False
-
-
-@dataclass(frozen=True)
-class Took:
-    """load: how many processes wanted to run when it was over, on average over a minute."""
-
-    seconds: float
-    processor_s: float
-    memory_mb: float
-    load: float
 
 
 def main() -> int:
@@ -83,7 +60,7 @@ def _measured(folder: Path, releases: int, models: int, tries: int) -> dict[Ques
     remote, clone = folder / f"{releases}.git", folder / f"{releases}"
     names = write_long_history(remote, models=models, releases=releases, bare=True)
     subprocess.run(["git", "clone", "-q", remote.as_uri(), str(clone)], check=True)
-    return {question: _best(clone, question, tries) for question in _questions(clone, names)}
+    return {question: best(clone, question, tries) for question in _questions(clone, names)}
 
 
 def _questions(clone: Path, names: list[str]) -> list[Question]:
@@ -100,26 +77,6 @@ def _questions(clone: Path, names: list[str]) -> list[Question]:
         Question("by commit", ("audit", "--commit", head.stdout.strip())),
         Question("does the record hold", ("verify",), VERIFY_AT_MOST_S, is_spread=True),
     ]
-
-
-def _best(clone: Path, question: Question, tries: int) -> Took:
-    took = [_ask(clone, question.words)]
-    while len(took) < tries and took[0].seconds < SLOW_S:
-        took.append(_ask(clone, question.words))
-    return min(took, key=lambda each: each.seconds if question.is_spread else each.processor_s)
-
-
-def _ask(clone: Path, words: tuple[str, ...]) -> Took:
-    """What one command took, with the processes that it started."""
-    program = str(Path(sys.executable).with_name("coalmine"))
-    began_s = time.monotonic()
-    asked = subprocess.Popen([program, *words], cwd=clone, stdout=subprocess.DEVNULL)
-    _, status, used = os.wait4(asked.pid, 0)
-    asked.returncode = os.waitstatus_to_exitcode(status)
-    if asked.returncode != 0:
-        raise RuntimeError(f"coalmine {' '.join(words)} ended with {asked.returncode}")
-    seconds = time.monotonic() - began_s
-    return Took(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, os.getloadavg()[0])
 
 
 def _times(releases: int, took: Mapping[Question, Took]) -> Iterator[Figure]:

@@ -12,7 +12,8 @@ from hashlib import md5
 from pathlib import Path
 
 from coalmine.manifest import Manifest, dump_manifest, manifest_path
-from coalmine.reconcilers.kustomize import build
+from coalmine.operations.built import BuiltObjects
+from coalmine.registry.repository import Repository
 from coalmine.scaffold.environment import Remotes, Wanted, new_environment
 from coalmine.scaffold.repository import init
 from coalmine.slots import SlotPod, SlotRelease, Slots, dump_slots, slots_path
@@ -52,7 +53,10 @@ def fleet(top: Path, models: int) -> Iterator[Mapping[str, str]]:
         _write(top, slots_path(ENVIRONMENT, name), dump_slots(_slots(name, releases)))
     head = _commit(top, "Slots")
     state = StateServer()
-    brought(state, build(top, Path("k8s/environments") / ENVIRONMENT, "here"), NAMESPACE)
+    built = BuiltObjects(
+        Repository(top), ENVIRONMENT, {ENVIRONMENT}, ("Deployment", "ConfigMap", "HTTPRoute")
+    )
+    brought(state, built.at(head), NAMESPACE)
     applied_by_flux(state, ENVIRONMENT, NAMESPACE, head)
     with http_api(state) as api:
         yield {"KUBECONFIG": str(_kubeconfig(top.with_suffix(".kubeconfig"), api.port))}

@@ -2,8 +2,8 @@
 
 Kustomize takes a quarter of a second for one model, and for many at once more than so many times as long: 50
 take 5 seconds, 200 take 38. So the environment is built in parts, on all cores: a few of its resources at a
-time, by its own kustomization.yaml without the others. What came out is kept under .coalmine/built, by the Git
-ids of all that went in. An environment whose parts do not build without one another is one part.
+time, by its own kustomization.yaml without the others. What came out is kept under .coalmine/built, by the
+Git ids of all that went in. An environment whose parts do not build without one another is one part.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class BuiltObjects:
             SpecError: k8s/ does not build.
             MachineUnready: nothing here builds it, or what was built cannot be kept.
         """
-        whole = _Part(self._repository.git("rev-parse", f"{commit}:{K8S}"), None)
+        whole = _Part(self._id_of({str(K8S): self._repository.git("rev-parse", f"{commit}:{K8S}")}, []), None)
         parts = [whole] if whole.id in self._known else self._parts(commit, whole)
         try:
             known = self._built(commit, parts)
@@ -91,7 +91,9 @@ class BuiltObjects:
         groups = [folders[start : start + AT_ONCE] for start in range(0, len(folders), AT_ONCE)]
         rest = [each for each in resources if each not in folders]
         return [
-            _Part(_id_of(shared, [(each, own.get(str(PurePosixPath(each)), "")) for each in group]), group)
+            _Part(
+                self._id_of(shared, [(each, own.get(str(PurePosixPath(each)), "")) for each in group]), group
+            )
             for group in [*groups, *([rest] if rest else [])]
         ]
 
@@ -100,6 +102,10 @@ class BuiltObjects:
         listed = self._repository.git("ls-tree", "-z", f"{commit}:{folder.as_posix()}")
         entries = (entry.partition("\t") for entry in listed.split("\0") if entry)
         return {name: about.split()[2] for about, _, name in entries}
+
+    def _id_of(self, shared: Mapping[str, str], own: Sequence[tuple[str, str]]) -> str:
+        of = sorted(self._kinds), sorted(shared.items()), own
+        return sha256(repr(of).encode()).hexdigest()
 
     # --- to build --------------------------------------------------------------------------
 
@@ -165,7 +171,3 @@ def _resources(kustomization: bytes) -> list[str]:
         if isinstance(content, dict) and isinstance(found := content.get("resources"), list):
             return [each for each in found if isinstance(each, str)]
     return []
-
-
-def _id_of(shared: Mapping[str, str], own: Sequence[tuple[str, str]]) -> str:
-    return sha256(repr((sorted(shared.items()), own)).encode()).hexdigest()

@@ -182,6 +182,7 @@ class Watch:
             if any(each.is_done for each in healed):
                 facts = observe(self._workspace, self._serving, self._models)
                 look = compare(facts)
+                healed = [_as_it_is(each, look) for each in healed]
             kept.keep(kept.watched.with_look(look, facts.at_s, tuple(self._channels)))
             untold = list(self._told(kept))
             looked = _looked(self._serving.name, facts.at_s, len(self._models), look, kept.watched)
@@ -254,6 +255,14 @@ def _looked(environment: str, at_s: float, models: int, look: Look, watched: Wat
         present = watched.open[finding.key]
         findings.append(Found(finding, present.first_s, present.told))
     return Looked(environment, at_s, models, tuple(findings))
+
+
+def _as_it_is(healed: Healed, look: Look) -> Healed:
+    """What was done is not what has come of it. A rollout that is gone on with takes its time."""
+    is_there = healed.finding.key in {finding.key for finding in look.findings}
+    if not healed.is_done or not is_there or healed.finding.heal is Heal.RESUME:
+        return healed
+    return replace(healed, is_done=False, said=f"{healed.said}, and it is there still")
 
 
 def _may_heal(found: Found) -> bool:

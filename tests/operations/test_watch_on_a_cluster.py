@@ -26,10 +26,11 @@ from coalmine.cluster.kinds import (
 from coalmine.cluster.kinds import (
     Kind as ObjectKind,
 )
+from coalmine.drift import alerts
 from coalmine.drift.findings import Kind
 from coalmine.errors import TelemetryUnavailable
 from coalmine.manifest import Trigger, dump_manifest, manifest_path
-from coalmine.operations import cluster_environment
+from coalmine.operations import cluster_environment, heal
 from coalmine.operations.cluster_environment import ClusterEnvironment
 from coalmine.operations.watch import Looked, Watch
 from coalmine.operations.workspace import Workspace
@@ -222,11 +223,7 @@ HANDS: dict[str, tuple[Kind, Callable[[Place], Any], str]] = {
     ),
     "a pod with another release": (
         Kind.OTHER_RELEASE,
-        lambda place: place.change(
-            POD,
-            f"{GREEN}-pod",
-            lambda body: body["metadata"]["annotations"].update({"coalmine.dev/digest": "f"}),
-        ),
+        lambda place: place.change(POD, f"{GREEN}-pod", serving_another_release),
         "release f",
     ),
     "weights": (Kind.ROUTE_WEIGHTS, lambda place: place.change(HTTP_ROUTE, f"{MODEL}-route", moved), "40 %"),
@@ -314,6 +311,21 @@ def test_what_other_machines_pushed_is_what_counts_and_the_clone_that_lags_is_a_
     subprocess.run(["git", "reset", "--quiet", "--hard", commit], cwd=top, check=True)
     flux(place, pushed)
     assert set(place.kinds()) == {Kind.CLONE_BEHIND, Kind.ROUTE_WEIGHTS}
+
+
+def test_what_no_heal_has_mended_is_not_called_mended(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alerts, "HEALS_AFTER_S", 0.0)
+    monkeypatch.setattr(heal, "restore", lambda *_: None)
+    healing = Watch(place.workspace, ENVIRONMENT, [MODEL], KIM, lambda _: None, heals=True)
+    place.change(POD, f"{GREEN}-pod", serving_another_release)
+    healing.look()
+    (tried,) = healing.look().healed
+    assert (tried.finding.kind, tried.is_done) == (Kind.OTHER_RELEASE, False)
+    assert tried.said.endswith("and it is there still")
+
+
+def serving_another_release(pod: Json) -> None:
+    pod["metadata"]["annotations"]["coalmine.dev/digest"] = "f"
 
 
 def test_a_cluster_that_does_not_answer_is_unreadable_and_nothing_has_ended(place: Place) -> None:
