@@ -1,21 +1,24 @@
-"""How long whoever asks the record waits: `coalmine audit` and `coalmine verify` on clones of long ones.
+"""How long whoever asks the record waits: `coalmine audit` and `coalmine verify` on clones of long ones, and
+`coalmine watch` on clusters of many models.
 
 python -m benchmarks.record [--quick]
 
-Each question is a command of its own, at three sizes of the record, so that the growth is seen. What is told
-is the best of some tries, with the start of Python. Of `audit`, which does one thing after the other, that is
-the processor's time: what one waits on a machine that does nothing else. Of `verify`, which works on all
-cores, it is the time that passed, so leave the machine to it. The other of the two stands beside it, and how
-many processes wanted to run. How a question grows is the ratio of its processor times in this run. The
+Each question is a command of its own, at three sizes, so that the growth is seen. What is told is the best of
+some tries, with the start of Python. Of `audit`, which does one thing after the other, that is the
+processor's time: what one waits on a machine that does nothing else. Of `verify` and `watch`, which work on
+all cores, it is the time that passed, so leave the machine to it. The other of the two stands beside it, and
+how many processes wanted to run. How a question grows is the ratio of its processor times in this run. The
 memory is the most that one process held, and never less than what this one holds itself. `--quick` leaves
 the largest size out and has the same targets.
 
-What asks something of every model, such as a check of drift, becomes one line of `_questions`.
+The cluster is an API server in memory, over HTTP; its objects are built by Kustomize (`kustomize` or
+`kubectl`), which the first look at a state of k8s/ does, and the looks after it do not.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -24,6 +27,9 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 
+from benchmarks.record.asking import Question, Took, best
+from benchmarks.record.fleet import ENVIRONMENT as FLEET
+from benchmarks.record.fleet import fleet
 from benchmarks.table import Figure, report
 from coalmine.audit.recorded import compute, from_files
 from coalmine.audit.rollout_record import RECORD, parse_record
@@ -31,13 +37,18 @@ from tests.simulators.history import DATASET, ENVIRONMENT, recording, write_long
 
 OUT = Path(__file__).parents[1] / "results" / "record.json"
 SIZES = ((100, 10), (1_000, 100), (10_000, 1_000))  # releases, of models
-QUICK = SIZES[:2]
+FLEETS = (10, 100, 1_000)  # models of a cluster
+QUICK = 2  # of the sizes
 AUDIT_AT_MOST_S = 3.0
 VERIFY_AT_MOST_S = 45.0
+LOOK_AT_MOST_S = 30.0
 LINEAR = 1.25  # how much more than in proportion a question may grow
 TRIES = 3
 YEAR = "2023"  # in the middle of the history
 LOOKS_TRIES = 20
+WHO = {"NAME": "Ada", "EMAIL": "ada@example.com"}  # commits
+
+Measured = dict[Question, Took]
 
 
 def main() -> int:
@@ -45,18 +56,22 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="under 45 s")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
-    sizes, tries = (QUICK, 1) if arguments.quick else (SIZES, TRIES)
+    number, tries = (QUICK, 1) if arguments.quick else (len(SIZES), TRIES)
+    os.environ |= {f"GIT_{role}_{key}": who for role in ("AUTHOR", "COMMITTER") for key, who in WHO.items()}
     with tempfile.TemporaryDirectory() as folder:
-        took = {size: _measured(Path(folder), *size, tries) for size in sizes}
+        records = {size[0]: _of_record(Path(folder), *size, tries) for size in SIZES[:number]}
+        fleets = {size: _of_fleet(Path(folder), size, tries) for size in FLEETS[:number]}
     figures = [
-        *(figure for (releases, _), each in took.items() for figure in _times(releases, each)),
-        *(figure for smaller, larger in pairwise(took) for figure in _growth(smaller, larger, took)),
+        *_times(records, "releases"),
+        *_growth(records, "releases"),
         _a_look_again(),
+        *_times(fleets, "models"),
+        *_growth(fleets, "models"),
     ]
     return report(figures, arguments.out)
 
 
-def _measured(folder: Path, releases: int, models: int, tries: int) -> dict[Question, Took]:
+def _of_record(folder: Path, releases: int, models: int, tries: int) -> Measured:
     remote, clone = folder / f"{releases}.git", folder / f"{releases}"
     names = write_long_history(remote, models=models, releases=releases, bare=True)
     subprocess.run(["git", "clone", "-q", remote.as_uri(), str(clone)], check=True)
@@ -79,26 +94,33 @@ def _questions(clone: Path, names: list[str]) -> list[Question]:
     ]
 
 
-def _times(releases: int, took: Mapping[Question, Took]) -> Iterator[Figure]:
-    for question, each in took.items():
-        passed, worked = f"{each.seconds:.1f} s passed", f"{each.processor_s:.1f} s of processor"
-        beside = f"{each.memory_mb:.0f} MB, load {each.load:.0f}"
-        note = f"{worked if question.is_spread else passed}, {beside}"
-        seconds = each.seconds if question.is_spread else each.processor_s
-        name = f"{question.name}, {releases:,} releases"
-        yield Figure(name, seconds, "s", at_most=question.at_most_s, note=note)
+def _of_fleet(folder: Path, models: int, tries: int) -> Measured:
+    clone = folder / f"fleet-{models}"
+    look = ("watch", "-e", FLEET, "--once")
+    with fleet(clone, models) as env:
+        first = Question("a first look, which builds all objects", look, is_spread=True)
+        again = Question("a look", look, LOOK_AT_MOST_S, is_spread=True)
+        return {first: best(clone, first, 1, env), again: best(clone, again, tries, env)}
 
 
-def _growth(
-    smaller: tuple[int, int], larger: tuple[int, int], took: Mapping[tuple[int, int], Mapping[Question, Took]]
-) -> Iterator[Figure]:
+def _times(measured: Mapping[int, Measured], of: str) -> Iterator[Figure]:
+    for size, took in measured.items():
+        for question, each in took.items():
+            passed, worked = f"{each.seconds:.1f} s passed", f"{each.processor_s:.1f} s of processor"
+            beside = f"{each.memory_mb:.0f} MB, load {each.load:.0f}"
+            note = f"{worked if question.is_spread else passed}, {beside}"
+            seconds = each.seconds if question.is_spread else each.processor_s
+            yield Figure(f"{question.name}, {size:,} {of}", seconds, "s", question.at_most_s, note)
+
+
+def _growth(measured: Mapping[int, Measured], of: str) -> Iterator[Figure]:
     """Of each question; the commit and the model that it is about are another record's."""
-    times = larger[0] / smaller[0]
-    for question, before, after in zip(
-        took[larger], took[smaller].values(), took[larger].values(), strict=True
-    ):
-        name = f"{question.name}, {smaller[0]:,} to {larger[0]:,} releases"
-        yield Figure(name, after.processor_s / before.processor_s, "times", at_most=LINEAR * times)
+    for smaller, larger in pairwise(measured):
+        at_most = LINEAR * larger / smaller
+        before, after = measured[smaller].values(), measured[larger].values()
+        for question, less, more in zip(measured[larger], before, after, strict=True):
+            times = more.processor_s / less.processor_s
+            yield Figure(f"{question.name}, {smaller:,} to {larger:,} {of}", times, "times", at_most)
 
 
 def _a_look_again() -> Figure:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,18 +33,21 @@ class Took:
     load: float
 
 
-def best(clone: Path, question: Question, tries: int) -> Took:
-    took = [ask(clone, question.words)]
+def best(clone: Path, question: Question, tries: int, env: Mapping[str, str] | None = None) -> Took:
+    """env: what it finds in its environment beside everything else."""
+    took = [_ask(clone, question.words, env or {})]
     while len(took) < tries and took[0].seconds < SLOW_S:
-        took.append(ask(clone, question.words))
+        took.append(_ask(clone, question.words, env or {}))
     return min(took, key=lambda each: each.seconds if question.is_spread else each.processor_s)
 
 
-def ask(clone: Path, words: tuple[str, ...]) -> Took:
+def _ask(clone: Path, words: tuple[str, ...], env: Mapping[str, str]) -> Took:
     """What one command took, with the processes that it started."""
     program = str(Path(sys.executable).with_name("coalmine"))
     began_s = time.monotonic()
-    asked = subprocess.Popen([program, *words], cwd=clone, stdout=subprocess.DEVNULL)
+    asked = subprocess.Popen(
+        [program, *words], cwd=clone, env={**os.environ, **env}, stdout=subprocess.DEVNULL
+    )
     _, status, used = os.wait4(asked.pid, 0)
     asked.returncode = os.waitstatus_to_exitcode(status)
     if asked.returncode != 0:

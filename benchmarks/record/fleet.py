@@ -54,7 +54,7 @@ def fleet(top: Path, models: int) -> Iterator[Mapping[str, str]]:
     head = _commit(top, "Slots")
     state = StateServer()
     built = BuiltObjects(
-        Repository(top), ENVIRONMENT, {ENVIRONMENT}, ("Deployment", "ConfigMap", "HTTPRoute")
+        Repository.open(top), ENVIRONMENT, {ENVIRONMENT}, ("Deployment", "ConfigMap", "HTTPRoute")
     )
     brought(state, built.at(head), NAMESPACE)
     applied_by_flux(state, ENVIRONMENT, NAMESPACE, head)
