@@ -350,7 +350,11 @@ class DvcProject:
         wanted = set(digests)
         with self._open() as repo, self._reaching():
             store = self._remote_store(repo)
-            absent = wanted.difference(store.oids_exist(sorted(wanted)))
+            if store.fs.protocol == "local":
+                # DVC's own question reads what others may write to, and takes away what is damaged.
+                absent = {each for each in wanted if not store.fs.exists(store.oid_to_path(each))}
+            else:
+                absent = wanted.difference(store.oids_exist(sorted(wanted)))
             if absent:
                 self._require_answer(repo)
         return absent

@@ -464,6 +464,17 @@ def test_a_file_that_nobody_has_is_not_found(pushed: Any, tmp_path: Path) -> Non
         DvcProject(pushed.top).fetch("d41d8cd98f00b204e9800998ecf8427e", tmp_path / "x")
 
 
+def test_to_ask_what_the_remote_lacks_takes_nothing_away_that_is_damaged(pushed: Any, tmp_path: Path) -> None:
+    dvc = DvcProject(pushed.top)
+    md5, lost = dvc.outs(DVCFILE)[Path("models/delay/model.skops")], "d41d8cd98f00b204e9800998ecf8427e"
+    stored = tmp_path / "store/files/md5" / md5[:2] / md5[2:]
+    stored.chmod(0o644)
+    stored.write_text("another model\n")
+
+    assert dvc.absent([md5, lost]) == {lost}
+    assert stored.read_text() == "another model\n"
+
+
 def test_what_was_never_made_is_not_pushed_as_if_it_were(project: Any) -> None:
     with pytest.raises(NotFound, match="dvc repro"):
         DvcProject(project.top).push([DVCFILE])
