@@ -21,7 +21,7 @@ from coalmine.operations.watch import Watch
 from coalmine.operations.workspace import Workspace
 from tests.cluster.accounts import reached_as
 from tests.cluster.hands import HANDS, flux_looks_only_when_asked
-from tests.cluster.shop import ENVIRONMENT, Shop
+from tests.cluster.shop import ENVIRONMENT, LONG_BAKE, Shop
 from tests.local.harness import eventually
 from tests.scenarios.watched import Inbox, kinds, listening, told_to
 from tests.scenarios.workplace import MODEL
@@ -89,10 +89,11 @@ def test_each_hand_is_seen_in_one_look_told_once_and_mended_or_said_to_be_a_pers
 
 @pytest.mark.timeout(400)
 def test_a_rollout_without_a_runner_and_a_rollback_that_waits_are_found_and_ended(shop: Shop) -> None:
+    shop.plan(LONG_BAKE)
     with shop.users() as users:
         users.await_requests(200)
         with shop.delivering("1.1.0") as delivery:
-            shop.await_told("Stage 1 of")
+            shop.await_told("Bake")
             assert "is as Git says" in shop.work.run("watch", "-e", ENVIRONMENT, "--once").out
             os.killpg(delivery.pid, signal.SIGKILL)
             delivery.communicate()
