@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -61,8 +61,9 @@ class BuiltObjects:
             SpecError: k8s/ does not build.
             MachineUnready: nothing here builds it, or what was built cannot be kept.
         """
-        whole = _Part(self._id_of({str(K8S): self._repository.git("rev-parse", f"{commit}:{K8S}")}, []), None)
-        parts = [whole] if whole.id in self._known else self._parts(commit, whole)
+        whole = _Part(self._id_of(self._repository.git("rev-parse", f"{commit}:{K8S}")), None)
+        is_one = whole.id in self._known or self._file(whole.id).exists()
+        parts = [whole] if is_one else self._parts(commit, whole)
         try:
             known = self._built(commit, parts)
         except SpecError:
@@ -80,22 +81,19 @@ class BuiltObjects:
         own = self._ids(commit, self._folder)
         if _FILE not in own:
             return [whole]
-        text = self._repository.read(commit, self._folder / _FILE)
-        resources = _resources(text)
-        folders = [each for each in resources if str(PurePosixPath(each)) in own]
-        of_parts = {str(PurePosixPath(each)) for each in folders}
-        shared = {path: id for path, id in own.items() if path not in of_parts}
-        shared |= {path: id for path, id in self._ids(commit, K8S).items() if path != _ENVIRONMENTS.name}
-        beside = self._ids(commit, _ENVIRONMENTS)
-        shared |= {path: id for path, id in beside.items() if path not in self._environments}
-        groups = [folders[start : start + AT_ONCE] for start in range(0, len(folders), AT_ONCE)]
-        rest = [each for each in resources if each not in folders]
-        return [
-            _Part(
-                self._id_of(shared, [(each, own.get(str(PurePosixPath(each)), "")) for each in group]), group
-            )
-            for group in [*groups, *([rest] if rest else [])]
+        resources = _resources(self._repository.read(commit, self._folder / _FILE))
+        ids = {each: own[name] for each in resources if (name := str(PurePosixPath(each))) in own}
+        of_parts = {str(PurePosixPath(each)) for each in ids}
+        top, beside = self._ids(commit, K8S), self._ids(commit, _ENVIRONMENTS)
+        shared = [
+            sorted((name, id) for name, id in own.items() if name not in of_parts),
+            sorted((name, id) for name, id in top.items() if name != _ENVIRONMENTS.name),
+            sorted((name, id) for name, id in beside.items() if name not in self._environments),
         ]
+        here, elsewhere = list(ids), [each for each in resources if each not in ids]
+        groups = [here[start : start + AT_ONCE] for start in range(0, len(here), AT_ONCE)]
+        groups += [elsewhere] if elsewhere else []
+        return [_Part(self._id_of([*shared, [(each, ids.get(each)) for each in of]]), of) for of in groups]
 
     def _ids(self, commit: str, folder: Path) -> dict[str, str]:
         """Name of each entry of `folder` to its Git id."""
@@ -103,9 +101,8 @@ class BuiltObjects:
         entries = (entry.partition("\t") for entry in listed.split("\0") if entry)
         return {name: about.split()[2] for about, _, name in entries}
 
-    def _id_of(self, shared: Mapping[str, str], own: Sequence[tuple[str, str]]) -> str:
-        of = sorted(self._kinds), sorted(shared.items()), own
-        return sha256(repr(of).encode()).hexdigest()
+    def _id_of(self, files: object) -> str:
+        return sha256(repr([sorted(self._kinds), files]).encode()).hexdigest()
 
     # --- to build --------------------------------------------------------------------------
 

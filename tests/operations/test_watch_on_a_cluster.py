@@ -43,10 +43,13 @@ from coalmine.scaffold.environment import Remotes, Wanted, new_environment
 from coalmine.scaffold.repository import init
 from coalmine.slots import Slot, SlotPod, SlotRelease, Slots, dump_slots, slots_path
 from tests.journals.fake_rollouts import make_manifest
+from tests.needs import needs_kustomize
 from tests.simulators.api_server import StateClient, StateServer
 from tests.simulators.brought import applied_by_flux, brought
 
 Json = dict[str, Any]
+
+pytestmark = needs_kustomize
 
 MODEL, ENVIRONMENT, NAMESPACE = "flight-delays", "production", "shop"
 KIM = Trigger(kind="person", who="Kim <kim@example.org>", proof="claimed")

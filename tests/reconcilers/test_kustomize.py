@@ -13,15 +13,11 @@ from coalmine.errors import MachineUnready, SpecError
 from coalmine.reconcilers.kustomize import KustomizeRender
 from coalmine.slots import Slot, SlotPod, Slots
 from tests.contracts.reconciler import BETTER, GOOD
+from tests.needs import needs_kustomize
 
 HERE = Path(__file__).parents[2]
 COMMIT = "c" * 40
 PLACE = Path("k8s/environments/test/m")
-
-needs_kustomize = pytest.mark.skipif(
-    shutil.which("kustomize") is None and shutil.which("kubectl") is None,
-    reason="neither kustomize nor kubectl is on PATH",
-)
 
 
 def slots(**pods: SlotPod) -> Slots:
