@@ -88,7 +88,9 @@ class ClusterRouter:
         """As the port says: what the data plane's controller has accepted. Where it has yet to, it is awaited
         a little."""
         with self._faults_told():
-            route = self._in_force(self._route())
+            route = self._route()
+            self._split_of(route)  # what another hand wrote is said at once, accepted or not
+            route = self._in_force(route)
         split = self._split_of(route)
         memory, shown = hands.memory_of(route), None if split is None else hands.as_text(split)
         if memory.split is not None and shown != memory.split:
