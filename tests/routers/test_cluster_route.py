@@ -328,7 +328,12 @@ def test_an_edit_into_no_split_is_a_conflict_that_the_next_split_mends(
     assert router.observed_split() == FIVE
 
 
-def test_a_route_that_leads_to_neither_slot_is_a_conflict(cluster: FakeCluster) -> None:
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("controller", [accept, refuse])
+def test_a_route_that_leads_to_neither_slot_is_a_conflict_accepted_or_not(
+    cluster: FakeCluster, controller: Callable[[Json], None]
+) -> None:
+    cluster.controller = controller
     cluster.put(HTTP_ROUTE, http_route("other") | {"metadata": {"name": "m-route"}}, FLUX)
     router = ClusterRouter(cluster, "m", GATEWAY_API)
     for act in (router.observed_split, lambda: router.set_split(FIVE)):
