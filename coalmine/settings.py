@@ -230,7 +230,7 @@ def load_settings(repository: Path) -> Settings:
         NotFound: no coalmine.yaml here.
         SpecError: what is wrong in it.
     """
-    return load_spec(Settings, repository, FILE, [])
+    return load_spec(Settings, repository, FILE)
 
 
 def find_repository(start: Path) -> Path:

@@ -9,6 +9,7 @@ are applied to (rows, models, traffic) stands elsewhere.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -331,7 +332,7 @@ def load_model_spec(repository: Path, model: str) -> ModelSpec:
         SpecError: what is wrong in the file, where, and how to mend it.
     """
     path = Path("models") / model / "model.yaml"
-    spec = load_spec(ModelSpec, repository, path, _known(repository, "models", "model.yaml"))
+    spec = load_spec(ModelSpec, repository, path, lambda: model_names(repository))
     if spec.name != model:
         raise SpecError(f"{path}: `name` is {spec.name}, but the folder is {model}: make them the same")
     return spec
@@ -344,7 +345,7 @@ def load_dataset_spec(repository: Path, dataset: str) -> DatasetSpec:
         SpecError: what is wrong in the file, where, and how to mend it.
     """
     path = Path("data") / dataset / "dataset.yaml"
-    spec = load_spec(DatasetSpec, repository, path, _known(repository, "data", "dataset.yaml"))
+    spec = load_spec(DatasetSpec, repository, path, lambda: dataset_names(repository))
     if spec.name != dataset:
         raise SpecError(f"{path}: `name` is {spec.name}, but the folder is {dataset}: make them the same")
     return spec
@@ -358,12 +359,13 @@ def dataset_names(repository: Path) -> list[str]:
     return _known(repository, "data", "dataset.yaml")
 
 
-def load_spec(kind: type[S], repository: Path, path: Path, known: list[str]) -> S:
-    """`path` (from the top of `repository`) as a `kind`; `known` is named when there is no such file."""
+def load_spec(kind: type[S], repository: Path, path: Path, known: Callable[[], list[str]] = list) -> S:
+    """`path` (from the top of `repository`) as a `kind`. known: what is there, if that file is not."""
     try:
         text = (repository / path).read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        there = f"There are: {', '.join(known)}." if known else "There is none yet."
+        names = known()
+        there = f"There are: {', '.join(names)}." if names else "There is none yet."
         raise NotFound(f"{path} does not exist. {there}") from error
     return parse_spec(kind, text, str(path))
 
