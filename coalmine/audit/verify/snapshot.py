@@ -148,8 +148,7 @@ def record_path(path: str) -> RecordPath | None:
 
 def _entries(repository: Repository, revisions: Sequence[str]) -> list[Entry]:
     return [
-        Entry(each.commit, each.parents, tuple(_changes(each)))
-        for each in all_changes(repository, revisions)
+        Entry(each.commit, each.parents, tuple(_changes(each))) for each in all_changes(repository, revisions)
     ]
 
 
