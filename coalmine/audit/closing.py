@@ -11,6 +11,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,14 @@ from coalmine.errors import IntegrityError
 from coalmine.journals.journal import TICKS
 from coalmine.journals.polls import PollRecord, poll_from_json
 from coalmine.rollout.ticks import Tick, tick_from_json
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a journal or of a record, and the text that it was read from."""
+
+    content: Mapping[str, Any]
+    text: str
 
 
 def to_record(story: Story, outcome: Ending, reason: str) -> RolloutRecord:
@@ -52,8 +61,13 @@ def to_record(story: Story, outcome: Ending, reason: str) -> RolloutRecord:
 def pack_ticks(folder: Path) -> bytes:
     """The journal's ticks in order, compressed, without the time of compression."""
     ticks, _ = read_lines(folder / TICKS)
-    lines = (json.dumps(tick, sort_keys=True, separators=(",", ":")) for tick in sorted(ticks, key=_sequence))
+    lines = map(as_written, sorted(ticks, key=_sequence))
     return gzip.compress("".join(f"{line}\n" for line in lines).encode(), mtime=0)
+
+
+def as_written(value: object) -> str:
+    """A tick, or a part of one, as `pack_ticks` writes it: the same value gives the same text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def unpack_ticks(packed: bytes, where: str) -> list[Tick]:
@@ -61,7 +75,7 @@ def unpack_ticks(packed: bytes, where: str) -> list[Tick]:
     Raises:
         IntegrityError: not what `pack_ticks` wrote.
     """
-    return [tick_from_json(line, where) for line in unpack_lines(packed, where)]
+    return [tick_from_json(line.content, where) for line in unpack_lines(packed, where)]
 
 
 def unpack_polls(packed: bytes, where: str) -> list[PollRecord]:
@@ -73,15 +87,20 @@ def unpack_polls(packed: bytes, where: str) -> list[PollRecord]:
     return polls_in(unpack_lines(packed, where), where)
 
 
-def polls_in(lines: Iterable[Mapping[str, Any]], where: str) -> list[PollRecord]:
+def polls_in(lines: Iterable[Line], where: str) -> list[PollRecord]:
     """As `unpack_polls`, of what is unpacked already."""
-    polls = [line.get("poll") if "what" in line else line for line in lines]
+    contents = (line.content for line in lines)
+    polls = [content.get("poll") if "what" in content else content for content in contents]
     return [poll_from_json(poll, where) for poll in polls if poll is not None]
 
 
-def unpack_lines(packed: bytes, where: str) -> list[dict[str, Any]]:
+def unpack_lines(packed: bytes, where: str) -> list[Line]:
+    """
+    Raises:
+        IntegrityError: it cannot be unpacked.
+    """
     try:
-        return [json.loads(line) for line in gzip.decompress(packed).splitlines()]
+        return [Line(json.loads(text), text.decode()) for text in gzip.decompress(packed).splitlines()]
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise IntegrityError(
             f"{where} cannot be unpacked ({error}). Git has it as it was written: git log -- {where}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coalmine.audit.closing import unpack_lines
+from coalmine.audit.closing import Line, as_written, unpack_lines
 from coalmine.audit.record import endings
 from coalmine.audit.rollout_record import RECORD, TICKS_PACKED, RolloutRecord, parse_record, record_folder
 from coalmine.audit.slots_history import Place, place_of
@@ -56,13 +56,13 @@ class Recorded:
     model: str
     source: str
     plan: Plan
-    lines: tuple[Mapping[str, Any], ...]
+    lines: tuple[Line, ...]
     events: tuple[Told, ...]
     has_ended: bool
 
     @property
     def ticks(self) -> list[Tick]:
-        return [tick_from_json(line, self.source) for line in self.lines]
+        return [tick_from_json(line.content, self.source) for line in self.lines]
 
 
 @dataclass(frozen=True)
@@ -128,17 +128,22 @@ def compute(recorded: Recorded) -> Computed:
     return Computed(tuple(events), difference)
 
 
-def _in_line(step: Step, line: Mapping[str, Any]) -> Difference | None:
+def _in_line(step: Step, line: Line) -> Difference | None:
     computed = tick_to_json(step.tick) | {"state": fingerprint(step.decision.state)}
     if step.decision.measured is not None:
         computed["poll"] = measured_to_json(step.decision.measured)
-    if _as_written(line) == _as_written(computed):
+    if line.text == as_written(computed):
         return None
-    for key in sorted(computed.keys() | line.keys()):
-        was, now = _as_written(line.get(key)), _as_written(computed.get(key))
+    for key in sorted(computed.keys() | line.content.keys()):  # a journal's keys stand in another order
+        was, now = _in_words(line.content.get(key)), _in_words(computed.get(key))
         if was != now:
             return Difference(key, step.tick.sequence, was, now)
     return None
+
+
+def _in_words(value: object) -> str:
+    """As written, but readable for people."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _in_events(step: Step, told: Iterator[tuple[int, Told]], has_ended: bool) -> Difference | None:
@@ -150,10 +155,6 @@ def _in_events(step: Step, told: Iterator[tuple[int, Told]], has_ended: bool) ->
             computed = str(Told(event.at_s, event.weight_percent, event.sentence))
             return Difference("event", number, str(was or "nothing"), computed)
     return None
-
-
-def _as_written(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 # --- where it is read ------------------------------------------------------------------
@@ -201,7 +202,7 @@ def _from_journal(folder: Path) -> Recorded:
         read_about(folder).model,
         str(folder),
         plan,
-        tuple(sorted(lines, key=_sequence)),
+        tuple(Line(line, as_written(line)) for line in sorted(lines, key=_sequence)),
         tuple(Told(event.at_s, event.weight_percent, event.sentence) for event in events),
         has_ended(folder),
     )

@@ -228,7 +228,11 @@ def test_the_polls_of_an_older_record_are_read_as_well(tmp_path: Path) -> None:
     assert unpack_polls(older, "polls.jsonl.gz") == read_polls(folder)
 
 
-@pytest.mark.parametrize("packed", [b"no gzip", gzip.compress(b"no json\n")], ids=["no gzip", "no json"])
+@pytest.mark.parametrize(
+    "packed",
+    [b"no gzip", gzip.compress(b"no json\n"), gzip.compress(b"{}\n\n{}\n"), gzip.compress(b'{"a":"\xff"}\n')],
+    ids=["no gzip", "no json", "an empty line", "no UTF-8"],
+)
 def test_a_damaged_record_of_ticks_is_named(packed: bytes) -> None:
     with pytest.raises(IntegrityError, match=r"x/ticks\.jsonl\.gz"):
         unpack_ticks(packed, "x/ticks.jsonl.gz")
