@@ -25,11 +25,12 @@ class Question:
 
 @dataclass(frozen=True)
 class Took:
-    """load: how many processes wanted to run when it was over, on average over a minute."""
+    """memory_mb: None where it was not measured. load: how many processes wanted to run when it was over, on
+    average over a minute."""
 
     seconds: float
     processor_s: float
-    memory_mb: float
+    memory_mb: float | None
     load: float
 
 

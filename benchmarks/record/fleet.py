@@ -5,15 +5,23 @@ what Flux has brought of it. Nothing diverges.
 from __future__ import annotations
 
 import json
+import os
+import resource
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from hashlib import md5
+from dataclasses import dataclass
+from hashlib import md5, sha256
 from pathlib import Path
 
+from benchmarks.record.asking import Took
+from coalmine.cluster.client import Json
 from coalmine.manifest import Manifest, dump_manifest, manifest_path
 from coalmine.operations.built import BuiltObjects
-from coalmine.registry.repository import Repository
+from coalmine.operations.cluster_running import COMPARED
+from coalmine.operations.workspace import Workspace
+from coalmine.reconcilers.kustomize import build
 from coalmine.scaffold.environment import Remotes, Wanted, new_environment
 from coalmine.scaffold.repository import init
 from coalmine.slots import SlotPod, SlotRelease, Slots, dump_slots, slots_path
@@ -28,12 +36,28 @@ IMAGE = f"registry.example.com/m@sha256:{'5' * 64}"
 _NOBODY_LISTENS = "http://127.0.0.1:9"  # for Prometheus: pods are taken at the word of their templates
 
 
+@dataclass(frozen=True)
+class Fleet:
+    """environment: what a command finds in its own beside everything else. built: what Kustomize took for the
+    objects of all models, which a look finds built."""
+
+    environment: Mapping[str, str]
+    built: Took
+
+
+@dataclass(frozen=True)
+class _Release:
+    """One version of one model. text: its manifest as written."""
+
+    version: str
+    commit: str
+    digest: str
+    text: str
+
+
 @contextmanager
-def fleet(top: Path, models: int) -> Iterator[Mapping[str, str]]:
-    """
-    top: where the clone will be; whoever calls has a name in Git. Yields what a command there finds in its
-    environment beside everything else.
-    """
+def fleet(top: Path, models: int) -> Iterator[Fleet]:
+    """top: where the clone will be; whoever calls has a name in Git."""
     init(top, examples=(EXAMPLE,))
     names = [f"model-{number:04}" for number in range(models)]
     _write_models(top, names)
@@ -48,18 +72,41 @@ def fleet(top: Path, models: int) -> Iterator[Mapping[str, str]]:
     )
     new_environment(top, ENVIRONMENT, wanted, remotes)
     _commit(top, "Models, and where they serve")
-    releases = [_release(top, names, version) for version in VERSIONS]
+    released = [_release(top, names, version) for version in VERSIONS]
     for name in names:
-        _write(top, slots_path(ENVIRONMENT, name), dump_slots(_slots(name, releases)))
+        slots = _slots(name, [releases[name] for releases in released])
+        _write(top, slots_path(ENVIRONMENT, name), dump_slots(slots))
     head = _commit(top, "Slots")
+    objects, built = _built(top, head)
     state = StateServer()
-    built = BuiltObjects(
-        Repository.open(top), ENVIRONMENT, {ENVIRONMENT}, ("Deployment", "ConfigMap", "HTTPRoute")
-    )
-    brought(state, built.at(head), NAMESPACE)
+    brought(state, [*objects, *_routes(top, names)], NAMESPACE)
     applied_by_flux(state, ENVIRONMENT, NAMESPACE, head)
     with http_api(state) as api:
-        yield {"KUBECONFIG": str(_kubeconfig(top.with_suffix(".kubeconfig"), api.port))}
+        kubeconfig = _kubeconfig(top.with_suffix(".kubeconfig"), api.port)
+        yield Fleet({"KUBECONFIG": str(kubeconfig)}, built)
+
+
+def _built(top: Path, commit: str) -> tuple[Sequence[Json], Took]:
+    """As the first look at a commit builds them."""
+    workspace = Workspace.open(top)
+    kinds = [each.kind for each in COMPARED]
+    objects = BuiltObjects(workspace.repository, ENVIRONMENT, workspace.settings.environments, kinds)
+    began_s, worked_s = time.monotonic(), _processor_s()
+    found = objects.at(commit)
+    return found, Took(time.monotonic() - began_s, _processor_s() - worked_s, None, os.getloadavg()[0])
+
+
+def _routes(top: Path, names: Sequence[str]) -> list[Json]:
+    """That of the first model, which a look does not build, for each of them."""
+    objects = build(top, slots_path(ENVIRONMENT, names[0]).parent, "the benchmark")
+    texts = [json.dumps(each) for each in objects if each["kind"] == "HTTPRoute"]
+    return [json.loads(text.replace(names[0], name)) for name in names for text in texts]
+
+
+def _processor_s() -> float:
+    """Of this process and of those that it has ended."""
+    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(used.ru_utime + used.ru_stime for used in both)
 
 
 def _write_models(top: Path, names: Sequence[str]) -> None:
@@ -69,19 +116,23 @@ def _write_models(top: Path, names: Sequence[str]) -> None:
         _write(top, Path("models") / name / "model.yaml", text.replace(EXAMPLE, name))
 
 
-def _release(top: Path, names: Sequence[str], version: str) -> tuple[str, Mapping[str, Manifest]]:
-    """`version` of each model, recorded in one commit, with its bytes in the DVC remote; the commit."""
-    manifests = {name: _manifest(name, version) for name in names}
-    for name, manifest in manifests.items():
-        _write(top, manifest_path(name), dump_manifest(manifest))
+def _release(top: Path, names: Sequence[str], version: str) -> Mapping[str, _Release]:
+    """`version` of each model, recorded in one commit, with its bytes in the DVC remote."""
+    texts = {}
+    for name in names:
+        manifest = _manifest(name, version)
+        texts[name] = dump_manifest(manifest)
+        _write(top, manifest_path(name), texts[name])
         for file in manifest.all_files:
-            _write(
-                top, Path(".coalmine/remotes/dvc/files/md5") / file.md5[:2] / file.md5[2:], "bytes"
-            )  # empty files count as none
+            # Not empty: an empty file counts as none.
+            _write(top, Path(".coalmine/remotes/dvc/files/md5") / file.md5[:2] / file.md5[2:], "bytes")
     commit = _commit(top, f"Release {version} of each model")
     tags = "".join(f"create refs/tags/{name}@v{version} {commit}\n" for name in names)
     _git(top, "update-ref", "--stdin", stdin=tags)
-    return commit, manifests
+    return {
+        name: _Release(version, commit, sha256(text.encode()).hexdigest(), text)
+        for name, text in texts.items()
+    }
 
 
 def _manifest(name: str, version: str) -> Manifest:
@@ -91,17 +142,16 @@ def _manifest(name: str, version: str) -> Manifest:
     return plain.model_copy(update={"model": name, "files": (file,)})
 
 
-def _slots(name: str, releases: Sequence[tuple[str, Mapping[str, Manifest]]]) -> Slots:
+def _slots(name: str, releases: Sequence[_Release]) -> Slots:
     """The last of `releases` serves, and the one before stands by."""
     slots = Slots(environment=ENVIRONMENT, model=name)
-    for commit, manifests in releases:
-        manifest = manifests[name]
-        release = SlotRelease(version=manifest.version, commit=commit, model_digest=manifest.digest)
+    for each in releases:
+        release = SlotRelease(version=each.version, commit=each.commit, model_digest=each.digest)
         pod = SlotPod(
-            version=manifest.version,
-            digest=manifest.digest,
+            version=each.version,
+            digest=each.digest,
             image=IMAGE,
-            manifest=dump_manifest(manifest),
+            manifest=each.text,
             timeout_s="2.0",
             queue="1024",
         )

@@ -6,6 +6,7 @@ record says; only slots.yaml is written as it is asked for. `kustomize` builds, 
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -24,6 +25,8 @@ K8S = Path("k8s")
 BUILT_WITHIN_S = 60.0  # bases of other repositories are fetched meanwhile
 
 _PROGRAMS = (("kustomize", "build"), ("kubectl", "kustomize"))
+# A third of the time goes into collecting garbage, for a process of some 100 MB that ends in a second.
+_ENVIRONMENT = {"GOGC": "400"}
 
 Export = Callable[[str, Sequence[Path], Path], None]  # files under these paths of a commit, into a folder
 
@@ -58,7 +61,14 @@ def build(top: Path, folder: Path, where: str) -> list[dict[str, Any]]:
     """
     command = [*_program(), str(folder)]
     try:
-        done = subprocess.run(command, cwd=top, capture_output=True, text=True, timeout=BUILT_WITHIN_S)
+        done = subprocess.run(
+            command,
+            cwd=top,
+            env={**_ENVIRONMENT, **os.environ},
+            capture_output=True,
+            text=True,
+            timeout=BUILT_WITHIN_S,
+        )
     except subprocess.TimeoutExpired as error:
         raise SpecError(
             f"{folder} of {where} is not built within {BUILT_WITHIN_S:g} s. Does it fetch a base from a "

@@ -145,3 +145,16 @@ def test_kustomize_builds_or_the_one_in_kubectl(
     monkeypatch.setenv("PATH", str(programs))
     repository = Repository(tmp_path / "top", SHIPPED)
     assert KustomizeRender(repository.export, lambda: COMMIT)(slots()) == [{"kind": f"{called} {PLACE}"}]
+
+
+@pytest.mark.parametrize(("own", "used"), [(None, "400"), ("50", "50")], ids=["nobody's", "a person's own"])
+def test_garbage_is_collected_seldom_unless_somebody_says_how_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str | None, used: str
+) -> None:
+    program = tmp_path / "kustomize"
+    program.write_text(f"#!{sys.executable}\nimport os\nprint('kind:', os.environ['GOGC'])\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("GOGC", raising=False) if own is None else monkeypatch.setenv("GOGC", own)
+    repository = Repository(tmp_path / "top", SHIPPED)
+    assert KustomizeRender(repository.export, lambda: COMMIT)(slots()) == [{"kind": int(used)}]
