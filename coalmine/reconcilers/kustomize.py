@@ -25,7 +25,7 @@ K8S = Path("k8s")
 BUILT_WITHIN_S = 60.0  # bases of other repositories are fetched meanwhile
 
 _PROGRAMS = (("kustomize", "build"), ("kubectl", "kustomize"))
-# A third of the time goes into collecting garbage, for a process of some 100 MB that ends in a second.
+# A quarter of the time goes into collecting garbage, for a process of some 100 MB that ends in a second.
 _ENVIRONMENT = {"GOGC": "400"}
 
 Export = Callable[[str, Sequence[Path], Path], None]  # files under these paths of a commit, into a folder
