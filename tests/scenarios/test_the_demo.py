@@ -27,5 +27,6 @@ def test_the_demo_is_told_to_its_end_and_its_record_answers_an_auditor(tmp_path:
     users = read_scores(demo.top / ".coalmine/users.json")
     assert users is not None
     assert f"{users.requests:,} user requests" in ran.out
-    assert 0 < users.by_version[BAD].failures == users.failures
+    assert users.by_version[BAD].failures > 0
+    assert users.failures - users.by_version[BAD].failures <= users.requests / 1000
     ask_all(demo, tmp_path / "plain", users)
