@@ -15,7 +15,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from coalmine.errors import IntegrityError
-from coalmine.spec import YAML_LOADER, Task
+from coalmine.spec import Task
+from coalmine.yaml_loader import YAML_LOADER
 
 
 class Value(BaseModel):

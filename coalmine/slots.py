@@ -19,7 +19,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from coalmine.errors import IntegrityError
-from coalmine.spec import YAML_LOADER
+from coalmine.yaml_loader import YAML_LOADER
 
 
 class Slot(StrEnum):

@@ -29,11 +29,9 @@ from coalmine.errors import NotFound, SpecError
 from coalmine.retrain_spec import Retrain
 from coalmine.rollout_spec import TAG, PredictionsSpec, Rollout, gate_name
 from coalmine.strict import Spec
+from coalmine.yaml_loader import YAML_LOADER
 
 NAME = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"  # what GTO tags, Kubernetes names and Envoy clusters all take
-
-# libyaml reads a manifest ten times faster; where a wheel lacks it, the result is the same.
-YAML_LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Name = Annotated[str, Field(pattern=NAME, max_length=40)]
 Share = Annotated[float, Field(gt=0, lt=1)]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from coalmine.errors import IntegrityError
 from coalmine.manifest import Trigger
 from coalmine.registry.repository import Commit
-from coalmine.spec import YAML_LOADER
+from coalmine.yaml_loader import YAML_LOADER
 
 # In the folder of a rollout, beside the plan. POLLS_PACKED: older ones have it, and no ticks.
 RECORD, TICKS_PACKED, POLLS_PACKED = "rollout.yaml", "ticks.jsonl.gz", "polls.jsonl.gz"

@@ -15,7 +15,6 @@ import yaml
 
 from coalmine.errors import NotFound, SpecError
 from coalmine.spec import (
-    YAML_LOADER,
     ColumnType,
     DatasetSpec,
     Lookup,
@@ -23,6 +22,7 @@ from coalmine.spec import (
     dataset_names,
     load_dataset_spec,
 )
+from coalmine.yaml_loader import YAML_LOADER
 
 _KEY_TYPES = (ColumnType.INTEGER, ColumnType.STRING)  # equal or not, whatever the machine and the format
 

@@ -27,7 +27,7 @@ from coalmine.errors import SpecError
 from coalmine.reconcilers.kustomize import K8S, build
 from coalmine.registry.repository import Repository
 from coalmine.settings import STATE
-from coalmine.spec import YAML_LOADER
+from coalmine.yaml_loader import YAML_LOADER
 
 AT_ONCE = 8  # resources of one part: the start of Kustomize is shared, and a release builds few others again
 _ENVIRONMENTS, _FILE = K8S / "environments", "kustomization.yaml"

@@ -36,9 +36,10 @@ from coalmine.reconcilers.flux import FluxReconciler
 from coalmine.reconcilers.kustomize import build
 from coalmine.registry.images import image_for
 from coalmine.registry.upstream import Upstream
-from coalmine.spec import YAML_LOADER, load_model_spec, model_names
+from coalmine.spec import load_model_spec, model_names
 from coalmine.telemetry.pods import ModelPods
 from coalmine.wiring import find_series
+from coalmine.yaml_loader import YAML_LOADER
 
 Json = dict[str, Any]
 

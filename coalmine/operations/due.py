@@ -25,12 +25,13 @@ from coalmine.registry.releases import read_released
 from coalmine.registry.repository import Commit
 from coalmine.retrain_spec import OnDrift, OnQuality, Retrain
 from coalmine.rollout.evidence import AnswerCounts
-from coalmine.spec import YAML_LOADER, ModelSpec, load_model_spec, model_names
+from coalmine.spec import ModelSpec, load_model_spec, model_names
 from coalmine.triggers import quality
 from coalmine.triggers.cause import Cause
 from coalmine.triggers.change import Edit, cause_of, version_that_changed
 from coalmine.triggers.drift import Drift
 from coalmine.triggers.watched import Watched, against
+from coalmine.yaml_loader import YAML_LOADER
 
 
 @dataclass(frozen=True)

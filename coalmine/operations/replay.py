@@ -13,8 +13,9 @@ from coalmine.operations.workspace import Workspace
 from coalmine.rollout.plan import Plan
 from coalmine.rollout.what_if import WhatIf, what_if
 from coalmine.rollout_spec import Rollout
-from coalmine.spec import YAML_LOADER, ModelSpec, parse_spec
+from coalmine.spec import ModelSpec, parse_spec
 from coalmine.strict import Spec
+from coalmine.yaml_loader import YAML_LOADER
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from coalmine.operations.libraries import library_differences, recorded_python
 from coalmine.operations.workspace import Tell, Workspace
 from coalmine.registry.dvc import DvcProject
 from coalmine.registry.scratch import scratch_clone
-from coalmine.spec import YAML_LOADER
+from coalmine.yaml_loader import YAML_LOADER
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import yaml
 
 from coalmine.errors import MachineUnready, SpecError
 from coalmine.slots import Slots, dump_slots, slots_path
-from coalmine.spec import YAML_LOADER
+from coalmine.yaml_loader import YAML_LOADER
 
 K8S = Path("k8s")
 BUILT_WITHIN_S = 60.0  # bases of other repositories are fetched meanwhile

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from coalmine.errors import IntegrityError, NotFound
 from coalmine.manifest import Manifest
 from coalmine.registry.repository import Repository
-from coalmine.spec import YAML_LOADER
+from coalmine.yaml_loader import YAML_LOADER
 
 PATH = Path("k8s/images.yaml")
 

@@ -23,7 +23,7 @@ from coalmine.registry.signed_objects import read_signed
 from coalmine.settings import FILE as SETTINGS
 from coalmine.settings import REQUIRED
 from coalmine.signatures.signers import ALLOWED, REVOKED, Signers, parse_signers
-from coalmine.spec import YAML_LOADER
+from coalmine.yaml_loader import YAML_LOADER
 
 _ALLOWED, _REVOKED, _SETTINGS = _FILES = tuple(map(str, (ALLOWED, REVOKED, SETTINGS)))
 

@@ -22,7 +22,7 @@ from coalmine.manifest import Manifest, ReleaseFile, manifest_path, parse_manife
 from coalmine.registry.repository import Commit
 from coalmine.registry.tags import release_tag, released_model
 from coalmine.registry.whole_history import TagReference
-from coalmine.spec import YAML_LOADER
+from coalmine.yaml_loader import YAML_LOADER
 
 _COMPARE = "Compare this clone with another one before you trust either: history was rewritten, or forged."
 DATA = "partitions.dvc"

@@ -49,14 +49,6 @@ _PATHS = {
     Written.LOCK: re.compile(r"models/(?P<name>[^/]+)/dvc\.lock"),
     Written.POINTER: re.compile(r"data/(?P<name>[^/]+)/partitions\.dvc"),
 }
-_PATHSPECS = (
-    ":(glob)models/*/manifest.yaml",
-    ":(glob)models/*/decision.yaml",
-    ":(glob)models/*/rollouts/**",
-    ":(glob)models/*/dvc.lock",
-    ":(glob)k8s/environments/*/*/slots.yaml",
-    ":(glob)data/*/partitions.dvc",
-)
 
 
 @dataclass(frozen=True)
@@ -156,8 +148,7 @@ def record_path(path: str) -> RecordPath | None:
 
 def _entries(repository: Repository, revisions: Sequence[str]) -> list[Entry]:
     return [
-        Entry(each.commit, each.parents, tuple(_changes(each)))
-        for each in all_changes(repository, revisions, _PATHSPECS)
+        Entry(each.commit, each.parents, tuple(_changes(each))) for each in all_changes(repository, revisions)
     ]
 
 
