@@ -133,8 +133,11 @@ class BuiltObjects:
                 finally:
                     free.put(top)
 
-            with ThreadPoolExecutor(workers, "kustomize") as pool:
+            pool = ThreadPoolExecutor(workers, "kustomize")
+            try:
                 return list(pool.map(build_one, parts))
+            finally:
+                pool.shutdown(cancel_futures=True)  # where one does not build, the rest are not waited for
 
     def _build(self, top: Path, part: _Part, where: str) -> list[Json]:
         if part.resources is not None:

@@ -1,4 +1,4 @@
-"""Public keys of OpenSSH, by `cryptography`. Only whoever checks a signature imports this: the image of a
+"""Public keys of OpenSSH, by `cryptography`. Only whoever checks a signature imports this: the image of
 a model server has no such library.
 """
 
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
-from coalmine.signatures.sshsig import Reader
+from coalmine.signatures.wire import Reader
 
 _RSA_HASHES: dict[bytes, hashes.HashAlgorithm] = {
     b"rsa-sha2-256": hashes.SHA256(),

@@ -12,6 +12,7 @@ import hashlib
 from dataclasses import dataclass
 
 from coalmine.errors import IntegrityError
+from coalmine.signatures.wire import Reader
 
 BEGIN, END = b"-----BEGIN SSH SIGNATURE-----", b"-----END SSH SIGNATURE-----"
 GIT = "git"  # the namespace in which Git signs commits and tags
@@ -118,41 +119,6 @@ def _application(key: PublicKey) -> bytes:
     while reader.is_left:
         parts.append(reader.string())
     return parts[-1]
-
-
-# --- the wire format of RFC 4251 ------------------------------------------------------
-
-
-class Reader:
-    """
-    Raises, from each method:
-        ValueError: the bytes end too early, or too late.
-    """
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-        self._at = 0
-
-    @property
-    def is_left(self) -> bool:
-        return self._at < len(self._content)
-
-    def take(self, size: int) -> bytes:
-        taken = self._content[self._at : self._at + size]
-        if len(taken) != size:
-            raise ValueError("it is cut short")
-        self._at += size
-        return taken
-
-    def number(self) -> int:
-        return int.from_bytes(self.take(4))
-
-    def string(self) -> bytes:
-        return self.take(self.number())
-
-    def end(self) -> None:
-        if self.is_left:
-            raise ValueError("something follows it")
 
 
 def _string(content: bytes) -> bytes:

@@ -87,6 +87,7 @@ def test_each_hand_is_seen_in_one_look_told_once_and_mended_or_said_to_be_a_pers
     assert shop.work.git("status", "--short") == ""
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_rollout_without_a_runner_and_a_rollback_that_waits_are_found_and_ended(shop: Shop) -> None:
     shop.plan(LONG_BAKE)

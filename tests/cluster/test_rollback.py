@@ -21,7 +21,7 @@ PATIENT = """rollout:
   poll_s: 2
   no_data_budget_s: 60
   gates:
-    - {gate: errors, margin: 0.5}
+    - {gate: errors, margin: 0.5, worst_ratio: 50, worst_difference: 0.5}
 """
 
 
