@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,8 +50,6 @@ def audit(
 ) -> None:
     """What served when, why, by whom, with which dataset. Answered from Git alone."""
     from coalmine.operations.audit import open_audit, parse_time
-
-    gc.disable()  # a record is many small objects that all stay: to look for cycles among them takes a tenth
 
     asked = {
         "--at": at,
