@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -179,11 +179,12 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 @pytest.fixture(scope="module")
-def _served_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def _served_once(tmp_path_factory: pytest.TempPathFactory) -> World:
+    # The time of its commits ends with it: fixtures of several scopes do not end in the order of their start.
     with pytest.MonkeyPatch.context() as monkeypatch:
         world = make_world(tmp_path_factory.mktemp("served"), monkeypatch)
         world.promote(FIRST)
-        yield world
+    return world
 
 
 @pytest.fixture

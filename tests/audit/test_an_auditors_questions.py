@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,14 @@ Ask = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Path]]:
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Path]:
     """What was done, and a plain clone of its remote."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         world = make_world(tmp_path_factory.mktemp("told"), monkeypatch)
         tell(world)
         clone = tmp_path_factory.mktemp("auditor") / "clone"
         world.git("clone", "-q", str(world.remote), str(clone))
-        yield world, clone
+    return world, clone
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from coalmine.audit.ledger import Ledger, read_ledger
@@ -11,11 +9,11 @@ from tests.audit.told import tell
 
 
 @pytest.fixture(scope="package")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def told(tmp_path_factory: pytest.TempPathFactory) -> World:
     with pytest.MonkeyPatch.context() as monkeypatch:
         world = make_world(tmp_path_factory.mktemp("told"), monkeypatch)
         tell(world)
-        yield world
+    return world
 
 
 @pytest.fixture(scope="package")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def by_hand(world: World, files: dict[str, str], *options: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def _made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+def _made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("signed")
         world = make_world(folder, patch)
@@ -46,7 +46,7 @@ def _made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
         sign_as(world, keys["ada"])
         by_hand(world, {"allowed_signers": keys["ada"].listed(), "coalmine.yaml": ASKS}, "-S")
         world.promote(GOOD)
-        yield world, keys
+    return world, keys
 
 
 @pytest.fixture
