@@ -609,7 +609,7 @@ TABLE = [
 ELSEWHERE = {
     1: "tests/rollout/test_scenarios.py: test_a_first_release_serves_everybody_without_analysis",
     5: "tests/scenarios/test_a_rollout.py: "
-    "test_a_release_that_refuses_some_users_is_rolled_back_and_an_auditor_is_told_all_of_it",
+    "test_a_release_that_refuses_some_users_is_rolled_back_and_not_tried_again",
     16: "tests/operations/test_versions.py: test_an_edit_counts_where_the_models_bytes_depend_on_it",
     18: "tests/test_spec.py: test_a_rollout_that_could_never_promote_or_says_two_things_is_refused",
     23: "tests/scenarios/test_a_rollout.py: "
