@@ -165,7 +165,7 @@ class BuiltObjects:
 
 
 def _resources(kustomization: bytes) -> list[str]:
-    """None where it has none, or cannot be read: then Kustomize will say so."""
+    """Nothing where it has none, or cannot be read: then Kustomize will say so."""
     with suppress(yaml.YAMLError):
         content = yaml.load(kustomization, Loader=YAML_LOADER)
         if isinstance(content, dict) and isinstance(found := content.get("resources"), list):
